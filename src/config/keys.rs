@@ -17,9 +17,9 @@ use super::kinds::{
     port, size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, addressees, ascii_host_name, domain, fingerprint, host_name, https_url, identity, ip,
-    listen_address, maildir, name_server, network, route, schedule, sender, separator, subject_prefix,
-    tenant, users,
+    account, addressee, addressees, ascii_host_name, domain, fingerprint, heartbeat_url, host_name,
+    https_url, identity, ip, listen_address, maildir, name_server, network, route, schedule, sender,
+    separator, subject_prefix, tenant, users,
 };
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
@@ -197,6 +197,8 @@ tables! {
         digest: Digest = Digest::blank();
         /// `[alarm]`.
         alarm: Alarm = Alarm::blank();
+        /// `[heartbeat]`.
+        heartbeat: Heartbeat = Heartbeat::blank();
         /// `[dns]`.
         dns: Dns = Dns::blank();
         /// `[log]`.
@@ -411,6 +413,19 @@ tables! {
         /// Command that is run then, and again when the alarm is over, with the reason in its environment: see pillarbox(8). Run as
         /// `user`, without a shell, for 30 seconds at most. Empty: the alarm is only logged.
         command: String = "", one(string);
+    }
+
+    /// Signs of life, for those who would not notice that alerts stay away.
+    "heartbeat", None, Heartbeat of |s| Some(&mut s.heartbeat) => {
+        /// Mail to `admin` at this interval that says how this host is, with figures since the last one; the first after one
+        /// interval. None is written while the last one still waits in the queue. Empty: none.
+        every: Option<Duration> = "", optional(one(duration(3600, 365 * DAY)));
+        /// https:// URL of a dead man's switch. It is asked each `interval` while mail flows: while the daemon runs, its queue can be
+        /// written, the link is not down, and no alarm is on. During an alarm, or if the queue can't be written, it is asked with
+        /// /fail behind its path. Empty: none.
+        url: Option<HttpsUrl> = "", optional(one(heartbeat_url));
+        /// The time between two questions.
+        interval: Duration = "1h", one(duration(60, 7 * DAY));
     }
 
     /// Look-ups in DNS.

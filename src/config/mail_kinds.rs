@@ -191,6 +191,14 @@ pub fn https_url(value: &DeValue<'_>) -> Read<HttpsUrl> {
         .map_err(|what| format!("{what}; write one such as \"https://login.example.com/token\""))
 }
 
+/// The URL of a dead man's switch.
+pub fn heartbeat_url(value: &DeValue<'_>) -> Read<HttpsUrl> {
+    let url = text(value, "a URL in quotes")?;
+    HttpsUrl::parse(url).map_err(|what| {
+        format!("{what}; write the one that the service shows, such as \"https://hc-ping.com/ID\"")
+    })
+}
+
 /// The tenant in a URL of Microsoft's.
 pub fn tenant(value: &DeValue<'_>) -> Read<String> {
     let tenant = text(value, "a tenant in quotes")?;

@@ -24,7 +24,8 @@ mod values;
 mod walk;
 
 pub use keys::{
-    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Oauth, Queue, Relay, Rewrite, Settings, Tls,
+    Alarm, Auth, Digest, Dkim, Dns, Heartbeat, Limits, Listener, Local, Log, Oauth, Queue, Relay, Rewrite,
+    Settings, Tls,
 };
 pub use likeness::is_like;
 pub use problem::{ConfigProblem, FilePosition};

@@ -575,3 +575,24 @@ fn what_is_right_is_read_beside_what_is_wrong() {
     std::fs::remove_file(&file).unwrap();
     assert!(load_leniently(&file).is_err());
 }
+
+#[test]
+fn a_dead_man_s_switch_is_asked_by_https_and_not_too_often() {
+    let settings =
+        parse("heartbeat = { every = \"7d\", url = \"https://hc.example:8443/5e-cd\" }\n", "f").unwrap();
+    let heartbeat = settings.heartbeat;
+    assert_eq!(heartbeat.every, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!((heartbeat.url.unwrap().port, heartbeat.interval), (8443, Duration::from_secs(3600)));
+    for (line, words) in [
+        ("heartbeat.url = \"http://hc.example/5e-cd\"", "does not begin with https://"),
+        ("heartbeat.url = \"hc.example/5e-cd\"", "write the one that the service shows, such as \"https://"),
+        ("heartbeat.url = \"https://joe@hc.example/\"", "has no sound host name"),
+        ("heartbeat.interval = \"59s\"", "write one from \"1m\" to \"7d\""),
+        ("heartbeat.interval = \"8d\"", "write one from \"1m\" to \"7d\""),
+        ("heartbeat.every = \"59m\"", "write one from \"1h\" to \"365d\""),
+        ("heartbeat.every = 0", "write one from \"1h\" to \"365d\""),
+    ] {
+        let found = messages(line);
+        assert!(found.len() == 1 && found[0].starts_with("f:1:") && found[0].contains(words), "{found:?}");
+    }
+}

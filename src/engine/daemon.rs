@@ -6,7 +6,9 @@
 //! of its own, as a sync on a disk that hangs, ends with the process: see `sys::signals`.
 
 use super::control::alarm::Alarm;
+use super::control::heartbeat;
 use super::control::maildrop::Maildrop;
+use super::control::pulse::Pulse;
 use super::control::services::Services;
 use super::control::socket::{Control, SOCKET_TIMEOUTS};
 use super::host::clock::EngineClock;
@@ -110,7 +112,7 @@ impl Daemon {
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
         let egress = Egress::new(Box::new(resolver), Box::new(TcpConnect::default()), LINGER);
         let alarm = Alarm::new(Arc::clone(&egress.tokens));
-        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm });
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm, pulse: Pulse::default() });
         let forwarder = Arc::new(Forwarder { manager, egress });
         let (threads, intake_of_clients) = (Arc::default(), Arc::clone(&intake));
         let inbound = Inbound { site: Arc::clone(&site), slots, threads, intake: intake_of_clients };
@@ -161,6 +163,7 @@ impl Daemon {
     fn keep_house(self: &Arc<Self>, site: &Site, now: Now) {
         self.keep_tokens(site);
         self.services.alarm.check(&self.services.manager, site, now);
+        self.give_sign(site, now);
         self.intake.clock.save(false);
         self.intake.counters.save(now, false);
         self.intake.counters.note_hour(now, self.waiting(), false);
@@ -184,6 +187,19 @@ impl Daemon {
         if let Err(error) = started {
             tokens.end_look();
             trouble("refreshing tokens", &error);
+        }
+    }
+
+    /// Starts a thread for the signs of life that are due. The alarm has been checked before.
+    fn give_sign(self: &Arc<Self>, site: &Site, now: Now) {
+        let Some(due) = heartbeat::due(&self.services, site, now) else { return };
+        let daemon = Arc::clone(self);
+        let started = sys::thread::start("heartbeat", move || {
+            heartbeat::beat(&daemon.services, &daemon.forwarder.egress, &daemon.site(), due);
+        });
+        if let Err(error) = started {
+            drop(self.services.pulse.working());
+            trouble("giving a sign of life", &error);
         }
     }
 

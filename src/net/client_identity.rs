@@ -126,6 +126,15 @@ fn private_key(pem: &[u8], passphrase: Option<&[u8]>) -> Result<PKey<Private>, I
     }
 }
 
+/// The end of the first certificate of a PEM text, whatever else it holds; in words if it has no certificate.
+///
+/// # Errors
+/// There is no certificate.
+pub fn end_of(pem: &[u8]) -> Result<WallTime, String> {
+    let end = X509::from_pem(pem).and_then(|certificate| ends(certificate.not_after()));
+    end.map_err(|_| "it holds no certificate in PEM".to_owned())
+}
+
 /// The wall time of the end of a certificate; 1970 for one before.
 fn ends(time: &Asn1TimeRef) -> Result<WallTime, ErrorStack> {
     let span = Asn1Time::from_str_x509(&WallTime(0).to_generalized())?.diff(time)?;

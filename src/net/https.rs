@@ -33,7 +33,7 @@ pub struct HttpsRequest<'a> {
     pub accept: &'a str,
     /// The type of the body, and the body. `None`: the request is a GET, otherwise a POST.
     pub body: Option<(&'a str, &'a [u8])>,
-    /// The longest body of a reply that is read.
+    /// The longest body of a reply that is read. 0: the head is all that is wanted, whatever follows it.
     pub body_max_octets: usize,
 }
 
@@ -152,6 +152,7 @@ pub(super) fn parse_reply(reply: &[u8], body_max: usize) -> Result<Option<HttpsR
     let body = body.get(4..).unwrap_or_default();
     let head = parse_head(head, body_max)?;
     let body = match head.length {
+        _ if body_max == 0 => Some(Vec::new()),
         // Chunks win over a length (RFC 9112 §6.3).
         _ if head.is_chunked => parse_chunks(body, body_max)?,
         _ if head.status == 204 => Some(Vec::new()),
@@ -170,6 +171,8 @@ fn parse_head(head: &[u8], body_max: usize) -> Result<Head, String> {
     let code = code.filter(|code| code.len() == 3).and_then(|code| code.parse().ok());
     let Some(status) = code else { return Err(format!("the reply is {status_line:?}")) };
     let (retry_after, content_type) = (None, String::new());
+    // Of a body that is not read, length and form do not matter.
+    let is_wanted = body_max > 0;
     let mut read = Head { status_line, status, retry_after, content_type, length: None, is_chunked: false };
     for line in lines {
         let Some((name, value)) = line.split_once(':') else {
@@ -180,12 +183,14 @@ fn parse_head(head: &[u8], body_max: usize) -> Result<Head, String> {
             "content-type" => {
                 read.content_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             }
-            "content-length" => {
+            "content-length" if is_wanted => {
                 read.length = Some(parse_length(value, 10, body_max).ok_or("the reply has no sound length")?);
             }
             "retry-after" => read.retry_after = value.parse().ok(),
             "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => read.is_chunked = true,
-            "transfer-encoding" | "content-encoding" if !value.eq_ignore_ascii_case("identity") => {
+            "transfer-encoding" | "content-encoding"
+                if is_wanted && !value.eq_ignore_ascii_case("identity") =>
+            {
                 return Err(format!("the reply is encoded as {value:?}"));
             }
             _ => {}

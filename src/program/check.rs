@@ -16,6 +16,7 @@ use super::exit::CommandFailure;
 use super::findings::contents::examine;
 use super::findings::report::CheckReport;
 use super::privileges;
+use crate::sys::journal;
 use crate::sys::user::ProcessUser;
 use std::io::Write;
 use std::path::Path;
@@ -30,9 +31,10 @@ pub fn run(path: &Path) -> Result<(), CommandFailure> {
 
 fn tell(path: &Path, report: CheckReport) -> Result<(), CommandFailure> {
     let CheckReport { problems, warnings, .. } = report;
+    let mark = journal::mark(journal::WARNING);
     // A closed output changes nothing about the answer, which is the exit code.
     for warning in warnings {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        let _ = writeln!(std::io::stderr(), "{mark}warning: {warning}");
     }
     if !problems.is_empty() {
         return Err(CommandFailure::problems(&problems));

@@ -10,7 +10,7 @@
 //! | read | [`READ`], the directories of all files that the configuration names and of what these link to |
 //! | read | with `local.users = "system"`: /home, and the homes of the users of /etc/passwd: for `.forward` |
 //! | written | `state`, the directory of `control`, the Maildirs unless the delivery agent writes there |
-//! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes, DNS servers and `oauth.token_url` |
+//! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes, DNS servers, `oauth.token_url` and `heartbeat.url` |
 //!
 //! UDP, and Unix sockets with a path, are not restricted: the kernel has no such rules.
 
@@ -261,6 +261,7 @@ fn ports(settings: &Settings) -> Vec<(&'static str, u16)> {
     }
     let token_url = settings.oauth.token_end_point().filter(|_| settings.oauth.is_set());
     ports.extend(token_url.map(|url| ("oauth.token_url", url.port)));
+    ports.extend(settings.heartbeat.url.as_ref().map(|url| ("heartbeat.url", url.port)));
     ports.extend(settings.dns.servers.iter().map(|server| ("dns.servers", server.port())));
     ports
 }

@@ -36,9 +36,10 @@ use crate::engine::host::site::Site;
 use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::sts_policies::StsPolicies;
+use crate::engine::outbound::tokens::TokenKeeper;
 use crate::engine::outbound::tokens::client::OauthClient;
 use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
-use crate::engine::outbound::tokens::{TokenKeeper, TokenWorld};
+use crate::engine::outbound::web::WebWorld;
 use crate::engine::queue::index::QueueIndex;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{NextHop, Smarthost};
@@ -148,7 +149,7 @@ fn status(settings: &Settings, name: Option<&str>) -> Result<(), CommandFailure>
 /// Gets a token, tests it, and keeps it.
 fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
     let (resolver, tcp, keeper) = (resolver(&site.settings), TcpConnect::default(), TokenKeeper::default());
-    let world = TokenWorld { resolver: &resolver, connect: &tcp, site };
+    let world = WebWorld { resolver: &resolver, connect: &tcp, site };
     let client = OauthClient::of(&site.settings).map_err(|text| failed(exit::CONFIG, &text))?;
     let (state, file) = (&site.settings.state, client.file_name(username));
     TokenKeeper::can_save(state, &file).map_err(|text| failed(exit::IO, &text))?;

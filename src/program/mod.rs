@@ -37,7 +37,7 @@ pub mod status;
 pub mod steps;
 pub mod terminal;
 
-use crate::sys::{signals, user};
+use crate::sys::{journal, signals, user};
 use exit::CommandFailure;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -216,7 +216,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
     match done {
         Ok(()) => exit::OK,
         Err(failure) => {
-            let lines: String = failure.lines.iter().map(|line| format!("{line}\n")).collect();
+            let mark = journal::mark(journal::ERROR);
+            let lines: String = failure.lines.iter().map(|line| format!("{mark}{line}\n")).collect();
             let _ = std::io::stderr().write_all(lines.as_bytes());
             failure.code
         }

@@ -27,6 +27,7 @@ use crate::engine::log::logger::Logger;
 use crate::protocol::request::{BadRequest, Request};
 use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
+use crate::sys::journal;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -87,8 +88,9 @@ fn alone(
     no_daemon: &str,
 ) -> Result<(), CommandFailure> {
     let (agent, commands) = privileges::enter(config, &settings, true)?;
-    // Cron mails all output. Only errors are worth a mail about mail.
-    let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
+    // Cron mails all output, and only errors are worth a mail about mail. A timer of systemd sends it to the journal.
+    let is_read = (io::stderr().is_terminal() || journal::is_stderr()) && task.is_run();
+    let quiet = settings.log.target == LogTarget::Stderr && !is_read;
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
     Logger::new(settings.log.target, level).install();
     let (queue, drops) =

@@ -21,6 +21,7 @@ pub mod confinement;
 pub mod descriptors;
 pub mod file;
 pub mod identity;
+pub mod journal;
 pub mod landlock;
 pub mod lock;
 pub mod memory;

@@ -59,12 +59,16 @@ mod fail2ban;
 mod frozen;
 /// sendmail with a broken daemon, socket, disk or drop directory.
 mod handover;
+/// Signs of life: a dead man's switch in Python, and the mail to `admin`.
+mod heartbeat;
 /// Next hops that hang, dribble and never end.
 mod hostile;
 /// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
 mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
+/// Standard error that is systemd's journal: levels in front of lines.
+mod journal;
 /// Many clients, and the limits of the system: descriptors and memory.
 mod limits;
 /// The keys of a listener: old devices, cameras that must log in, clients that check certificates on loopback.

@@ -49,6 +49,9 @@ if found:
     heads = [line for line in lines if re.match(r'^[0-9A-Z]+[*!]?\s+\d+ (Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} [ \d]\d \d\d:\d\d:\d\d\s+\S+$', line)]
     assert len(heads) == int(found.group(1)), lines
     assert re.match(r'^-- \d+ Kbytes in \d+ Requests?\.$', last), last
+    # Programs keep the last line in parentheses as the reason: there is one in front of its recipients.
+    for line, following in zip(lines, lines[1:]):
+        assert not line.strip().startswith('(') or re.match(r'^ {45}\S+$', following), (line, following)
     print(found.group(1))
 elif re.search(r'Mail queue is empty', last):
     print(0)

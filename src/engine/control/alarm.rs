@@ -48,7 +48,7 @@ use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
-use crate::rules::advice::monitor::span;
+use crate::rules::advice::monitor::{lasting, span};
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
 use crate::sys::lock::Lock;
 use crate::sys::thread;
@@ -218,7 +218,8 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
         let why = route
             .pause
             .map_or_else(String::new, |pause| format!(": {}", cause::with_advice(site, &pause.reason)));
-        let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
+        let state = lasting(age(route.since).as_secs(), "has not worked", "did not work just now");
+        let text = format!("{} {state}{why}", route.hop);
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
     let mut troubles: Vec<Trouble> = held.into_iter().collect();

@@ -96,8 +96,8 @@ impl Listed {
         self.summary.progress.iter().any(|progress| progress.held)
     }
 
-    /// The lines of mailq, with the empty line that ends a message. Advice stands below the first reason that calls for it:
-    /// `told` is what was told before in this list.
+    /// The lines of mailq, with the empty line that ends a message. Advice stands behind the first reason that calls for it, on the
+    /// same line: programs that look for a reason keep the last line in parentheses. `told` is what was told before in this list.
     #[must_use]
     pub fn mailq(&self, told: &mut Vec<&'static str>) -> String {
         let mark = match (self.is_active, self.is_held()) {
@@ -120,13 +120,15 @@ impl Listed {
             }
             let reason = self.reason(place).map(|reason| clean(&self.words(reason)));
             if let Some(reason) = reason.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
-                let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
+                let advice = self.advice(place).filter(|advice| !told.contains(advice));
+                told.extend(advice);
+                let shown = match advice {
+                    Some(advice) => format!("{}. {advice}", reason.trim_end_matches('.')),
+                    None => reason.clone(),
+                };
+                let blanks = REASON_COLUMNS.saturating_sub(shown.chars().count());
                 // Writing to a String cannot fail, here and below.
-                let _ = writeln!(text, "{:blanks$}({reason})", "");
-                if let Some(advice) = self.advice(place).filter(|advice| !told.contains(advice)) {
-                    let _ = writeln!(text, "({advice})");
-                    told.push(advice);
-                }
+                let _ = writeln!(text, "{:blanks$}({shown})", "");
             }
             said = reason.or(said);
             let _ = writeln!(text, "{:45}{}", "", clean(&self.address(recipient.mailbox.to_string())));
@@ -355,6 +357,22 @@ mod tests {
         );
         assert_eq!(mailq_end(1, 1234), "-- 2 Kbytes in 1 Request.\n");
         assert_eq!(mailq_end(3, 0), "-- 0 Kbytes in 3 Requests.\n");
+    }
+
+    /// Programs that filter by reason, such as apq, keep the last line in parentheses: advice on a line of its own hid the reason.
+    #[test]
+    fn a_reason_is_one_line_with_its_advice() {
+        let mut listed = listed("450 4.2.0 Greylisted.");
+        listed.advice = vec![Some("Wait."); 3];
+        let mut told = Vec::new();
+        for shown in ["(450 4.2.0 Greylisted. Wait.)", "(450 4.2.0 Greylisted.)"] {
+            let text = listed.mailq(&mut told);
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            let [_, reason, "joe@far.example", "jim@far.example", ""] = lines.as_slice() else {
+                panic!("{text}")
+            };
+            assert_eq!(*reason, shown, "advice is told once in a list");
+        }
     }
 
     #[test]

@@ -42,7 +42,9 @@ mod brief;
 mod facts;
 mod page;
 
+pub(super) use self::brief::sentences;
 use super::listing::{clean, json_text, wall_time};
+use super::pulse::Asked;
 use super::services::Services;
 use super::summary::{self, Facts, Finding};
 use crate::engine::control::output::Output;
@@ -56,9 +58,10 @@ use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
-use crate::rules::advice::monitor::{self, Figures, span};
+use crate::rules::advice::monitor::{self, Figures, coming, lasting, span};
 use crate::rules::pacing::alarm::Reason;
 use crate::rules::pacing::downtime::Uplink;
+use crate::rules::pacing::heartbeat::LastBeat;
 use crate::sys::confinement::Confined;
 use std::fmt::Write;
 use std::io;
@@ -98,7 +101,7 @@ enum Unit {
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
-static ROWS: [Row; 37] = [
+static ROWS: [Row; 38] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether the network can be reached", |s| u64::from(s.link != Uplink::Down), Unit::YesNo),
     gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::YesNo),
@@ -113,6 +116,7 @@ static ROWS: [Row; 37] = [
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
     gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
     gauge("logins_without_token", "Logins by token that need pillarbox login", |s| s.figures.tokenless, Unit::Number),
+    gauge("heartbeat_unreached_seconds", "Time for which heartbeat.url has not been reached", |s| s.unreached, Unit::Seconds),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
     counter("messages_accepted", Some(("door", "smtp")), MESSAGES, Count::BySmtp),
     counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
@@ -186,6 +190,11 @@ struct Status {
     in_all: [u64; COUNTS],
     ends: Ends,
     facts: Facts,
+    /// The last mail of `heartbeat.every`, how much of its interval has passed, and the last question to `heartbeat.url`.
+    beat: Option<(LastBeat, Duration)>,
+    asked: Option<Asked>,
+    /// Seconds since `heartbeat.url` is not reached; 0: it is.
+    unreached: u64,
     /// The last month, the newest hour first.
     hours: Vec<Hour>,
 }
@@ -248,7 +257,10 @@ impl Status {
             others: Vec::new(),
         };
         let routes = index.failing_hops(ROUTES_MAX);
-        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens));
+        let asked = services.pulse.last().filter(|_| site.settings.heartbeat.url.is_some());
+        let beat = counters.last_beat().filter(|_| site.settings.heartbeat.every.is_some());
+        let beat = beat.map(|last| (last, last.passed(now, manager.clock.last_jump())));
+        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens, asked.as_ref()));
         Self {
             now,
             confined: site.confined,
@@ -264,7 +276,10 @@ impl Status {
             since_start: counters.since_start(),
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
+            unreached: facts.unreached_switch.as_ref().map_or(0, |it| it.0),
             facts,
+            beat,
+            asked,
             hours: counters.hours(now, queue.messages),
             site,
         }
@@ -329,14 +344,9 @@ impl Status {
         }
         for paused in self.paused().into_iter().filter(|_| sees_all) {
             let Paused { route, wait, failing, reason, advice, .. } = paused;
-            let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
-            let _ = writeln!(
-                text,
-                "paused: {} is tried again {next}, and has not worked for {}: {}",
-                clean(&route),
-                span(failing),
-                clean(&reason)
-            );
+            let state = lasting(failing, "has not worked", "did not work just now");
+            let (route, next, reason) = (clean(&route), coming(wait), clean(&reason));
+            let _ = writeln!(text, "paused: {route} is tried again {next}, and {state}: {reason}");
             if let Some(advice) = advice {
                 let _ = writeln!(text, "        {advice}");
             }

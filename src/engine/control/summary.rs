@@ -2,7 +2,7 @@
 //!
 //! | about | level | also judged by `monitor::judge` |
 //! | --- | --- | --- |
-//! | a certificate that ends | warning 10 days before, critical 3 days before | |
+//! | a certificate that ends, or can't be read | warning 10 days before, critical 3 days before | |
 //! | the token of a login | critical if somebody has to log in, warning if it has ended or will | yes |
 //! | the disk | warning below 5 times `limits.free_space`, critical below it | |
 //! | the queue: messages, size | warning from a half, critical from nine tenths | messages |
@@ -10,6 +10,7 @@
 //! | the link is down | warning | |
 //! | a route that pauses | warning if it refuses, or fails for `alarm.stuck_after`; else a note | yes |
 //! | a message that is too old | warning | yes |
+//! | the dead man's switch of `heartbeat.url` is not reached | a note, warning after `heartbeat.interval` | |
 //! | the link is metered and messages wait | note | |
 //! | held by the operator, by the schedule, by a digest, for another try | fine | |
 //!
@@ -22,7 +23,7 @@ use super::listing::clean;
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
-use crate::rules::advice::monitor::{Figures, Level, span};
+use crate::rules::advice::monitor::{Figures, Level, coming, lasting, span};
 use crate::rules::pacing::downtime::Uplink;
 use crate::smtp::client::Waiting;
 
@@ -53,10 +54,12 @@ pub(super) struct Facts {
     pub oldest: Option<(QueueId, Option<String>)>,
     /// The oldest message to `admin` that is kept, and why it could not be delivered.
     pub oldest_kept: Option<(QueueId, String)>,
-    /// Configured certificates with their ends.
-    pub certificates: Vec<(String, WallTime)>,
+    /// Configured certificates with their ends, or why those are unknown.
+    pub certificates: Vec<(String, Result<WallTime, String>)>,
     /// What to say of tokens of logins.
     pub tokens: Vec<(Level, String)>,
+    /// Since when, in seconds, and why the switch of `heartbeat.url` is not reached; and whether that is long.
+    pub unreached_switch: Option<(u64, String, bool)>,
     /// The octets that are free for `state`, unless they cannot be known, and `limits.free_space`.
     pub room: Option<u64>,
     pub kept_free: u64,
@@ -116,6 +119,7 @@ pub(super) fn findings(facts: &Facts, figures: &Figures, sees_all: bool) -> Vec<
     found.extend(link(facts));
     found.extend(facts.routes.iter().map(|it| route(it, figures, sees_all)));
     found.extend(too_old(facts, figures, sees_all));
+    found.extend(switch(facts, sees_all));
     found.extend(waiting(facts, figures));
     found.sort_by_key(|it| (std::cmp::Reverse(it.level), it.is_fine));
     let is_fine = found.first().is_none_or(|it| it.is_fine);
@@ -151,8 +155,17 @@ pub(super) fn size(octets: u64) -> String {
     }
 }
 
-fn certificate(facts: &Facts, (name, ends): &(String, WallTime), sees_all: bool) -> Option<Finding> {
+type Certificate = (String, Result<WallTime, String>);
+
+fn certificate(facts: &Facts, (name, ends): &Certificate, sees_all: bool) -> Option<Finding> {
     let name = if sees_all { format!("The certificate {}", clean(name)) } else { "A certificate".to_owned() };
+    let ends = match ends {
+        Ok(ends) => ends,
+        Err(why) => {
+            let text = format!("{name} can't be used: {}. Run `pillarbox check`.", clean(why));
+            return Some(Finding::new(Level::Warning, text));
+        }
+    };
     let remedy = "renew it, and then run `systemctl reload pillarbox`, or send SIGHUP.";
     let Some(left) = ends.seconds().checked_sub(facts.wall.seconds()) else {
         let ago = span(facts.wall.seconds() - ends.seconds());
@@ -285,12 +298,7 @@ fn route(route: &Route, figures: &Figures, sees_all: bool) -> Finding {
     let is_long = route.is_refused || route.failing > figures.stuck_after.as_secs();
     let level = if is_long { Level::Warning } else { Level::Ok };
     let for_what = if sees_all { clean(&route.name) } else { "a host".to_owned() };
-    let what = format!(
-        "{} for {for_what}, which has {} for {}",
-        wait(route.waiting),
-        how(route),
-        span(route.failing)
-    );
+    let what = format!("{} for {for_what}, which {}", wait(route.waiting), how(route));
     if !sees_all {
         let text = format!("{what}; the administrator of this host can see why.");
         return Finding::judged(level, text);
@@ -308,18 +316,32 @@ fn route(route: &Route, figures: &Figures, sees_all: bool) -> Finding {
     Finding::judged(level, format!("{what}: {}. {remedy}", reason.trim_end_matches('.')))
 }
 
-/// What the host has done, after "has".
-fn how(route: &Route) -> &'static str {
-    let Some(reply) = &route.reason.reply else {
-        let is_connect = route.reason.text.starts_with("connect");
-        return if is_connect { "not been reachable" } else { "not worked" };
+fn switch(facts: &Facts, sees_all: bool) -> Option<Finding> {
+    let (seconds, why, is_long) = facts.unreached_switch.as_ref()?;
+    let level = if *is_long { Level::Warning } else { Level::Ok };
+    let why = if sees_all { format!(": {}", clean(why).trim_end_matches('.')) } else { String::new() };
+    let what = lasting(*seconds, "has not been reached", "was not reached just now");
+    let remedy = "Check heartbeat.url and the network; the switch may report this host as dead.";
+    let text = format!("The dead man's switch of heartbeat.url {what}{why}. {remedy}");
+    Some(Finding::new(level, text))
+}
+
+/// What the host has done, as "has refused the login for 3h".
+fn how(route: &Route) -> String {
+    let (long, just) = match &route.reason.reply {
+        None if route.reason.text.starts_with("connect") => {
+            ("has not been reachable", "could not be reached just now")
+        }
+        None => ("has not worked", "did not work just now"),
+        Some(reply) if !reply.starts_with('5') => {
+            ("has asked to come back later", "has just asked to come back later")
+        }
+        Some(_) if Waiting::named(&route.reason.text) == Some(Waiting::Auth) => {
+            ("has refused the login", "has just refused the login")
+        }
+        Some(_) => ("has refused the mail of this host", "has just refused the mail of this host"),
     };
-    let is_login = Waiting::named(&route.reason.text) == Some(Waiting::Auth);
-    match (reply.starts_with('5'), is_login) {
-        (true, true) => "refused the login",
-        (true, false) => "refused the mail of this host",
-        (false, _) => "asked to come back later",
-    }
+    lasting(route.failing, long, just)
 }
 
 fn too_old(facts: &Facts, figures: &Figures, sees_all: bool) -> Option<Finding> {
@@ -349,15 +371,14 @@ fn waiting(facts: &Facts, figures: &Figures) -> Vec<Finding> {
     let (held, one) = (are(by_operator), "`pillarbox queue release ID` lets one go");
     say(by_operator, format!("{held} held by the operator; {one}."));
     let fires =
-        facts.schedule_in.map_or_else(String::new, |seconds| format!(", which fires in {}", span(seconds)));
+        facts.schedule_in.map_or_else(String::new, |seconds| format!(", which fires {}", coming(seconds)));
     let number = facts.for_schedule;
     say(
         number,
         format!("{} for queue.schedule{fires}; `pillarbox queue flush` sends at once.", wait(number)),
     );
     say(facts.for_digest, format!("{} to leave in a digest.", wait(facts.for_digest)));
-    let first =
-        facts.retry_in.map_or_else(String::new, |seconds| format!(", the first in {}", span(seconds)));
+    let first = facts.retry_in.map_or_else(String::new, |seconds| format!(", the first {}", coming(seconds)));
     say(
         facts.for_retry,
         format!("{} for another try{first}; `pillarbox queue` shows why.", wait(facts.for_retry)),

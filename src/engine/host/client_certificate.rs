@@ -13,7 +13,7 @@ use crate::config::Relay;
 use crate::config::secret_file::{self, SecretFault};
 use crate::mail::date::WallTime;
 use crate::mail::relay_login::RelayLogin;
-use crate::net::client_identity::{ClientIdentity, IdentityPart};
+use crate::net::client_identity::{self, ClientIdentity, IdentityPart};
 use crate::net::tls_client::Connector;
 use crate::rules::accounts::secret_shape::first_line;
 use crate::sys::file::{self, FileKind};
@@ -98,10 +98,19 @@ struct Kept {
 }
 
 impl ClientConnectors {
-    /// The certificates that have been read, with their ends.
+    /// The certificates of all logins with their ends: of the one that connections use, or else of the one that its file holds
+    /// now. Its key is not read. An error says in words why the end is unknown.
     #[must_use]
-    pub fn ends(&self) -> Vec<(PathBuf, WallTime)> {
-        self.0.lock().iter().map(|it| (it.files.certificate.clone(), it.ends)).collect()
+    pub fn ends(&self, relay: &Relay, now: WallTime) -> Vec<(PathBuf, Result<WallTime, String>)> {
+        let mut all: Vec<(PathBuf, Result<WallTime, String>)> = Vec::new();
+        for files in CertificateFiles::all(relay) {
+            let used = self.0.lock().iter().find(|it| it.files == files && it.ends >= now).map(|it| it.ends);
+            let end = used.map_or_else(|| end_of_file(&files.certificate), Ok);
+            if all.iter().all(|(path, other)| (path, other) != (&files.certificate, &end)) {
+                all.push((files.certificate, end));
+            }
+        }
+        all
     }
 
     /// The connector that shows the certificate of these files; `ca_file` is for the other side's.
@@ -125,6 +134,15 @@ impl ClientConnectors {
         kept.push(Kept { files: files.clone(), ends, connector: Arc::clone(&connector) });
         Ok(connector)
     }
+}
+
+/// The end of the certificate in a file.
+///
+/// # Errors
+/// It cannot be read, or holds none; in words.
+pub fn end_of_file(path: &Path) -> Result<WallTime, String> {
+    let pem = file::read(path, FileKind::Certificate).map_err(|error| error.to_string())?;
+    client_identity::end_of(&pem)
 }
 
 #[cfg(test)]
@@ -217,5 +235,40 @@ mod tests {
         let later = WallTime(NOW.0 + 820 * DAY);
         folder.file("both.pem", &self_signed::make("box.example", later).unwrap());
         assert!(!Arc::ptr_eq(&first, &get(826).unwrap()), "a renewed certificate needs no SIGHUP then");
+    }
+
+    /// Those that no message has used yet, too, and the one in use although its file has another.
+    #[test]
+    fn all_certificates_are_told_with_their_ends() {
+        let folder = Folder::new("client-ends");
+        let used = folder.file("used.pem", &self_signed::make("box.example", NOW).unwrap());
+        let unused = folder.file("unused.pem", &self_signed::make("box.example", NOW).unwrap());
+        let broken = folder.file("broken.pem", b"none");
+        let missing = folder.0.join("missing.pem");
+        let text = format!(
+            "relay.certificate = {used:?}\nrelay.smarthost = [\"smtps://a.example\", {{ url = \"smtps://b.example\", certificate = {unused:?} }}, \
+             {{ url = \"smtps://c.example\", certificate = {broken:?} }}]\n\
+             relay.senders = {{ \"x@y.example\" = {{ url = \"smtps://d.example\", certificate = {missing:?} }} }}\n"
+        );
+        let relay = crate::config::parse(&text, "f").unwrap().relay;
+        let connectors = ClientConnectors::default();
+        let files = CertificateFiles { certificate: used.clone(), key: None, key_password_file: None };
+        connectors.get(&files, None, NOW).unwrap();
+        folder.file("used.pem", b"other");
+        let days = |end: &Result<WallTime, String>| end.clone().map(|end| (end.0 - NOW.0) / DAY);
+        let all: Vec<_> =
+            connectors.ends(&relay, NOW).iter().map(|(path, end)| (path.clone(), days(end))).collect();
+        assert_eq!(
+            all,
+            [
+                (used, Ok(824)),
+                (unused, Ok(824)),
+                (broken, Err("it holds no certificate in PEM".to_owned())),
+                (missing, Err("No such file or directory (os error 2)".to_owned())),
+            ]
+        );
+        // The next connection will read the file again.
+        let later = WallTime(NOW.0 + 830 * DAY);
+        assert!(connectors.ends(&relay, later)[0].1.is_err());
     }
 }

@@ -9,27 +9,22 @@
 //! integers (32-bit MIPS). It never writes to the disk. The totals are saved at most once an hour, if they have
 //! changed, and when the daemon stops. A failed save is logged, and harms no mail.
 //!
-//! # The file
-//!
-//! ```text
-//! CRC pillarbox-statistics 1<TAB>N N N …      one number for each Count, in its order
-//! ```
-//!
-//! | the file has | the counters begin with |
-//! | --- | --- |
-//! | fewer numbers, from an older version | 0 for the rest |
-//! | more numbers, from a newer version | the known ones; the others are lost at the next save |
-//! | a word that is not a number | 0 in its place |
-//! | a wrong checksum, or is missing | 0 everywhere |
+//! The form of the file is in [`statistics`]. It also keeps the last delivery, the last failure and the last mail of
+//! `heartbeat.every`, which is saved at once.
 
+mod statistics;
+
+use self::statistics::Statistics;
 use super::event::{AttemptEnd, trouble};
 use super::history::{History, Hour};
 use super::last_ends::LastEnds;
 use super::logger;
 use crate::mail::date::Now;
+use crate::rules::message::heartbeat::Totals;
+use crate::rules::pacing::heartbeat::LastBeat;
 use crate::store::state_file::line::STATISTICS;
 use crate::sys::lock::Lock;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +84,8 @@ pub enum Count {
 /// The number of counters.
 pub const COUNTS: usize = Count::Alarms as usize + 1;
 
-type Numbers = [u64; COUNTS];
+/// A number for each [`Count`], in its order.
+pub type Numbers = [u64; COUNTS];
 
 /// A number that rises and falls, read when it is shown.
 pub trait Gauge: Send + Sync {
@@ -118,6 +114,7 @@ pub struct Counters {
     /// The totals before the start.
     before: Numbers,
     since: Lock<Numbers>,
+    beat: Lock<Option<LastBeat>>,
     saved: Lock<Saved>,
 }
 
@@ -133,14 +130,17 @@ impl Counters {
     #[must_use]
     pub fn resume(state: &Path, connections: Arc<dyn Gauge>, now: Now) -> Self {
         let saved = Saved { at: now.running, since: [0; COUNTS] };
+        let Statistics { totals, ends, beat } =
+            Statistics::parse(&STATISTICS.load(state).unwrap_or_default());
         Self {
             connections,
             started: now.running,
-            last_ends: LastEnds::default(),
+            last_ends: LastEnds::resume(ends),
             history: History::resume(state, now),
             state: state.to_owned(),
-            before: parse(&STATISTICS.load(state).unwrap_or_default()),
+            before: totals,
             since: Lock::new([0; COUNTS]),
+            beat: Lock::new(beat),
             saved: Lock::new(saved),
         }
     }
@@ -186,6 +186,44 @@ impl Counters {
         all
     }
 
+    /// The totals that a mail of `heartbeat.every` tells.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let all = self.in_all();
+        let sum = |counts: &[Count]| {
+            counts
+                .iter()
+                .filter_map(|count| all.get(*count as usize))
+                .fold(0, |sum: u64, it| sum.saturating_add(*it))
+        };
+        Totals {
+            // What this host writes itself is delivered, too.
+            accepted: sum(&[
+                Count::BySmtp,
+                Count::BySubmission,
+                Count::ByLmtp,
+                Count::ByDrop,
+                Count::Notices,
+            ]),
+            delivered: sum(&[Count::Delivered, Count::Relayed]),
+            deferred: sum(&[Count::Deferred]),
+            failed: sum(&[Count::Bounced, Count::Expired]),
+        }
+    }
+
+    /// The last mail of `heartbeat.every`.
+    #[must_use]
+    pub fn last_beat(&self) -> Option<LastBeat> {
+        *self.beat.lock()
+    }
+
+    /// Notes the last mail of `heartbeat.every`, and saves it now: a crash must not lead to a second one.
+    pub fn note_beat(&self, beat: Option<LastBeat>, now: Now) {
+        *self.beat.lock() = beat;
+        let mut saved = self.saved.lock();
+        self.write(&mut saved, now);
+    }
+
     /// The hours of the last month, the newest first; `waiting`: the messages in the queue now.
     #[must_use]
     pub fn hours(&self, now: Now, waiting: u64) -> Vec<Hour> {
@@ -214,48 +252,15 @@ impl Counters {
         if saved.since == since || !(is_time || in_any_case) {
             return;
         }
+        self.write(&mut saved, now);
+    }
+
+    fn write(&self, saved: &mut Saved, now: Now) {
         // Also after a failure the next save is an hour away.
-        *saved = Saved { at: now.running, since };
-        if let Err(error) = STATISTICS.save(&self.state, &print(&self.in_all())) {
+        *saved = Saved { at: now.running, since: self.since_start() };
+        let (totals, ends, beat) = (self.in_all(), self.last_ends.so_far(), self.last_beat());
+        if let Err(error) = STATISTICS.save(&self.state, &Statistics { totals, ends, beat }.print()) {
             trouble("saving the statistics", &error);
         }
-    }
-}
-
-fn print(numbers: &Numbers) -> String {
-    let mut text = String::new();
-    for number in numbers {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{number} ");
-    }
-    text
-}
-
-/// See the table at the top of this file.
-fn parse(text: &str) -> Numbers {
-    let mut numbers = [0; COUNTS];
-    for (slot, word) in numbers.iter_mut().zip(text.split(' ')) {
-        *slot = word.parse().unwrap_or(0);
-    }
-    numbers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_other_versions_are_read_as_far_as_they_are_known() {
-        let mut numbers = [0; COUNTS];
-        for (i, slot) in numbers.iter_mut().enumerate() {
-            *slot = u64::MAX - i as u64;
-        }
-        let text = print(&numbers);
-        assert_eq!(parse(&text), numbers);
-        assert_eq!(parse(&format!("{text} 7 8")), numbers);
-        assert!(text.len() < 1000, "the file has room for 16 KiB");
-        let older = parse("5 6");
-        assert_eq!((older[0], older[1], older[2]), (5, 6, 0));
-        assert_eq!(parse(""), [0; COUNTS]);
     }
 }

@@ -1,11 +1,12 @@
-//! The last recipient that got its message, and the last one that did not, since the start: `pillarbox status` shows both.
+//! The last recipient that got its message, and the last one that did not: `pillarbox status` shows both.
 //!
-//! They are in memory only. An attempt that is deferred is no end.
+//! They are saved with the totals of the counters, and therefore whenever those are. An attempt that is deferred is no end.
 
 use super::event::AttemptEnd;
 use crate::mail::address::Mailbox;
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
+use crate::mail::text::is_hostile;
 use crate::sys::lock::Lock;
 
 /// The most characters of a reply that are kept.
@@ -38,6 +39,12 @@ pub struct Ends {
 pub struct LastEnds(Lock<Ends>);
 
 impl LastEnds {
+    /// Continues with those that were saved.
+    #[must_use]
+    pub fn resume(ends: Ends) -> Self {
+        Self(Lock::new(ends))
+    }
+
     /// Notes the end of an attempt.
     pub fn note(&self, end: AttemptEnd, id: QueueId, to: &Mailbox, at: WallTime, reply: &str) {
         let mut ends = self.0.lock();
@@ -48,7 +55,7 @@ impl LastEnds {
                 &mut ends.failed
             }
         };
-        let reply = reply.chars().take(REPLY_CHARS).collect();
+        let reply = reply.chars().take(REPLY_CHARS).map(|c| if is_hostile(c) { '?' } else { c }).collect();
         *slot = Some(LastEnd { id, to: to.clone(), at, reply });
     }
 

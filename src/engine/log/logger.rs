@@ -4,6 +4,7 @@
 //! | target | a line is written | a line is dropped |
 //! | --- | --- | --- |
 //! | standard error | if `poll` reports room, one line at a time | a full pipe, a closed descriptor, a panic while printing |
+//! | standard error that is systemd's journal | the same, with `<3>` to `<7>` for its level in place of date, level and target, which the journal keeps itself | the same |
 //! | `/dev/log` | by a non-blocking datagram; one new connection if the old one fails | a full socket, no log daemon |
 //!
 //! Dropped lines are counted. The next line that gets through is followed by `event=log_lines_dropped count=N`.
@@ -14,6 +15,7 @@
 use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
+use crate::sys::journal;
 use crate::sys::lock::Lock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,6 +41,7 @@ pub struct Logger {
 
 enum Sink {
     Stderr { logger: SimpleLogger, turn: Lock<()> },
+    Journal { turn: Lock<()> },
     Syslog(Lock<Option<UnixDatagram>>),
 }
 
@@ -61,6 +64,7 @@ impl Logger {
     #[must_use]
     pub fn new(target: LogTarget, level: LevelFilter) -> Self {
         let sink = match target {
+            LogTarget::Stderr if journal::is_stderr() => Sink::Journal { turn: Lock::new(()) },
             LogTarget::Stderr => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
                 Sink::Stderr { logger, turn: Lock::new(()) }
@@ -74,8 +78,10 @@ impl Logger {
     /// backtrace would cost a small box 30 MiB of memory for good. Keeps a logger that was installed before.
     pub fn install(self) {
         log::set_max_level(self.level);
+        // Processes that this one forks later have the same standard error.
+        let mark = journal::mark(journal::ERROR);
         let _ = log::set_boxed_logger(Box::new(self));
-        panic::set_hook(Box::new(|info| {
+        panic::set_hook(Box::new(move |info| {
             if !PRINTING.get() {
                 let place =
                     info.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
@@ -84,7 +90,7 @@ impl Logger {
                 let text =
                     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
                 // Not by eprintln!, which may panic: a panic in a panic hook ends the process.
-                raw_line(&format!("event=panic place={place} text={text:?}\n"));
+                raw_line(&format!("{mark}event=panic place={place} text={text:?}\n"));
             }
         }));
     }
@@ -106,6 +112,10 @@ impl Logger {
                 }));
                 PRINTING.set(false);
                 printed.is_ok()
+            }
+            Sink::Journal { turn } => {
+                let _turn = turn.lock();
+                raw_line(&format!("<{}>{text}\n", severity(record.level())))
             }
             Sink::Syslog(socket) => {
                 let mut socket = socket.lock();
@@ -154,10 +164,27 @@ fn stderr_takes_a_line() -> bool {
     ready && fd.revents() == PollFlags::OUT
 }
 
-/// Writes a line to standard error; can neither block nor panic.
-fn raw_line(line: &str) {
-    if stderr_takes_a_line() {
-        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+/// Writes a line to standard error; can neither block nor panic. False if it could not be written.
+fn raw_line(line: &str) -> bool {
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        let written =
+            if stderr_takes_a_line() { rustix::io::write(rustix::stdio::stderr(), rest) } else { Ok(0) };
+        match written {
+            Ok(length) if length > 0 => rest = rest.get(length..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// The level of syslog(3).
+const fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => journal::ERROR,
+        Level::Warn => journal::WARNING,
+        Level::Info => journal::INFO,
+        Level::Debug | Level::Trace => journal::DEBUG,
     }
 }
 
@@ -177,15 +204,9 @@ fn printable(mut text: String) -> String {
 
 /// Sends a text as a line of syslog. False if the line was dropped.
 fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -> bool {
-    let severity = match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    };
     let line = format!(
         "<{}>{} pillarbox[{}]: {text}",
-        FACILITY_MAIL | severity,
+        FACILITY_MAIL | severity(level),
         syslog_date(WallTime(SystemClock.wall_micros())),
         std::process::id()
     );

@@ -6,7 +6,7 @@
 //! | `logger` | writes a line to standard error or to the system's log, and never blocks |
 //! | `history` | deliveries, failures and waiting mail of the last month, in hours |
 //! | `last_ends` | the last delivery and the last failure, for `pillarbox status` |
-//! | `counters` | numbers for `pillarbox status`, and the file that keeps their totals |
+//! | `counters` | numbers for `pillarbox status`, with the file that keeps their totals |
 //!
 //! Nothing in this room can stop mail: a line that the target does not accept is dropped and counted.
 

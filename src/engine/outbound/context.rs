@@ -6,7 +6,8 @@
 
 use super::hosts::Host;
 use super::sts_policies::StsPolicies;
-use super::tokens::{TokenKeeper, TokenWorld};
+use super::tokens::TokenKeeper;
+use super::web::WebWorld;
 use crate::engine::host::site::Site;
 use crate::engine::queue::index::{Hold, Hop, LongStep, QueueIndex};
 use crate::mail::date::Now;
@@ -125,8 +126,8 @@ impl Drop for LentPlace<'_> {
 impl<'a> OutboundContext<'a> {
     /// What the keeper of tokens needs from outside.
     #[must_use]
-    pub fn token_world<'w>(&'w self, site: &'w Site) -> TokenWorld<'w> {
-        TokenWorld { resolver: self.resolver, connect: self.connect, site }
+    pub fn token_world<'w>(&'w self, site: &'w Site) -> WebWorld<'w> {
+        WebWorld { resolver: self.resolver, connect: self.connect, site }
     }
 
     /// Whether the place has to be given away after a silence of this length.

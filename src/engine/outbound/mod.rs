@@ -20,6 +20,7 @@
 //! | `outgoing` | a message as it is sent: rewritten, encoded, signed |
 //! | `password` | the password for the smarthost |
 //! | `tokens` | the tokens of logins by OAuth 2.0: kept, refreshed |
+//! | `web` | a question to a web server |
 //!
 //! A failure here is either a failure of the hop, which pauses, or of all its messages ([`hosts::Unreachable`]);
 //! outcomes of single recipients come only from the replies of a session. Nothing here changes the queue.
@@ -36,6 +37,7 @@ pub mod password;
 pub mod sts_policies;
 pub mod tls_policy;
 pub mod tokens;
+pub mod web;
 
 #[cfg(test)]
 mod tests;

@@ -29,10 +29,9 @@ pub mod client;
 pub mod standing;
 
 use self::client::{OauthClient, Proven, ask};
+use super::web::WebWorld;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::{Event, trouble};
-use crate::net::connect::Connect;
-use crate::net::resolver::Resolve;
 use crate::net::transport::Deadline;
 use crate::rules::accounts::oauth::kept::{AccessState, Kept, Moment, Wait};
 use crate::rules::accounts::oauth::reply::{Refusal, RefusalKind, TokenReply, token};
@@ -61,17 +60,6 @@ const UNREACHED: u64 = 30;
 const YOUNG: u64 = 10;
 /// Room for lines without tokens.
 const LINES_MAX_OCTETS: usize = 4 * 1024;
-
-/// What the keeper needs from outside.
-#[derive(Clone, Copy)]
-pub struct TokenWorld<'a> {
-    /// Looks names up.
-    pub resolver: &'a dyn Resolve,
-    /// Makes connections.
-    pub connect: &'a dyn Connect,
-    /// The configuration.
-    pub site: &'a Site,
-}
 
 /// The keeper of all tokens of a process.
 pub struct TokenKeeper {
@@ -158,7 +146,7 @@ impl TokenKeeper {
     ///
     /// # Errors
     /// No token is available now; in words, with the command to run if a person has to log in.
-    pub fn token(&self, world: &TokenWorld<'_>, username: &str) -> Result<Secret, String> {
+    pub fn token(&self, world: &WebWorld<'_>, username: &str) -> Result<Secret, String> {
         self.obtain(world, username, Want::Usable)
     }
 
@@ -166,12 +154,12 @@ impl TokenKeeper {
     ///
     /// # Errors
     /// No other token is available now; in words.
-    pub fn renew(&self, world: &TokenWorld<'_>, username: &str, refused: &Secret) -> Result<Secret, String> {
+    pub fn renew(&self, world: &WebWorld<'_>, username: &str, refused: &Secret) -> Result<Secret, String> {
         self.obtain(world, username, Want::Other(refused))
     }
 
     /// Refreshes the tokens that are near their end, and saves what could not be saved. Failures are logged.
-    pub fn keep(&self, world: &TokenWorld<'_>) {
+    pub fn keep(&self, world: &WebWorld<'_>) {
         let _look = Look(&self.is_busy);
         for username in world.site.settings.relay.token_names() {
             // A failure has been logged, and stands in the file.
@@ -239,7 +227,7 @@ impl TokenKeeper {
         Ok(())
     }
 
-    fn obtain(&self, world: &TokenWorld<'_>, username: &str, want: Want<'_>) -> Result<Secret, String> {
+    fn obtain(&self, world: &WebWorld<'_>, username: &str, want: Want<'_>) -> Result<Secret, String> {
         let state = &world.site.settings.state;
         let client = OauthClient::of(&world.site.settings)?;
         let file = client.file_name(username);
@@ -273,7 +261,7 @@ impl TokenKeeper {
     /// Asks for a new token with what is kept, and keeps the answer.
     fn refresh(
         &self,
-        world: &TokenWorld<'_>,
+        world: &WebWorld<'_>,
         client: &OauthClient<'_>,
         file: &str,
         mut kept: Kept,

@@ -7,7 +7,8 @@
 use crate::engine::host::site::Site;
 use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::sts_policies::StsPolicies;
-use crate::engine::outbound::tokens::{TokenKeeper, TokenWorld};
+use crate::engine::outbound::tokens::TokenKeeper;
+use crate::engine::outbound::web::WebWorld;
 use crate::engine::queue::manager::Manager;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
@@ -50,7 +51,12 @@ impl Egress {
 
     /// Refreshes tokens that are near their end; see [`TokenKeeper::keep`].
     pub fn keep_tokens(&self, site: &Site) {
-        let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
-        self.tokens.keep(&TokenWorld { resolver, connect, site });
+        self.tokens.keep(&self.web_world(site));
+    }
+
+    /// What a question to a web server needs.
+    #[must_use]
+    pub fn web_world<'a>(&'a self, site: &'a Site) -> WebWorld<'a> {
+        WebWorld { resolver: self.resolver.as_ref(), connect: self.connect.as_ref(), site }
     }
 }

@@ -17,7 +17,7 @@
 //! | at the earliest due time or end of a pause | `QueueIndex::next` gives it |
 //! | at once | a message came in or was put back, a worker ended, a hop answered, a flush, the link, a stop |
 //! | after a minute, or `alarm.stuck_after` if that is shorter | jumps of the clock, the schedule and alarms must be noticed |
-//! | after five minutes, if nothing is queued, and neither a schedule nor tokens need a look each minute | an idle box should sleep |
+//! | after five minutes, if nothing is queued, and no schedule, token or dead man's switch needs a look each minute | an idle box should sleep |
 //!
 //! Workers are separate threads, so that a slow host never delays the loop. If the system has no thread left, the hop
 //! pauses as after a failure. A panic ends one worker: its hop pauses for a minute, and its message is put back.
@@ -154,9 +154,12 @@ fn look_interval(site: &Site) -> Duration {
 
 /// How long the loop may sleep while `queued` messages are in the queue.
 fn longest_sleep(site: &Site, queued: usize) -> Duration {
-    let is_idle =
-        queued == 0 && site.settings.queue.schedule.is_none() && site.settings.relay.token_names().is_empty();
-    if is_idle { IDLE_SLEEP } else { LONGEST_SLEEP }.min(site.settings.alarm.stuck_after)
+    let settings = &site.settings;
+    let is_idle = queued == 0
+        && settings.queue.schedule.is_none()
+        && settings.relay.token_names().is_empty()
+        && settings.heartbeat.url.is_none();
+    if is_idle { IDLE_SLEEP } else { LONGEST_SLEEP }.min(settings.alarm.stuck_after)
 }
 
 fn caps(site: &Site) -> WorkerCaps {
@@ -194,6 +197,7 @@ mod tests {
             (smarthost, 0, IDLE_SLEEP),
             (&with_tokens, 0, LONGEST_SLEEP),
             ("queue.schedule = \"0 * * * *\"", 0, LONGEST_SLEEP),
+            ("heartbeat.url = \"https://far.example/x\"", 0, LONGEST_SLEEP),
             ("alarm.stuck_after = \"5s\"", 0, Duration::from_secs(5)),
         ] {
             let world = World::new(config);

@@ -200,3 +200,19 @@ fn nobody_else_is_asked_and_nothing_half_is_believed() {
     let nowhere = ask(&Connector::new(None), &[], Some(("text/plain", b"x")));
     assert_eq!(nowhere.unwrap_err(), "the host has no address");
 }
+
+/// Where only the status counts, no body makes a reply unsound.
+#[test]
+fn a_body_that_is_not_wanted_is_not_read() {
+    for head in [
+        "Content-Length: 99999999999999999999\r\n",
+        "Content-Encoding: gzip\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "",
+    ] {
+        let read = parse_reply(reply(head, "\u{1f}\u{8b}").as_bytes(), 0).unwrap().unwrap();
+        assert_eq!((read.status, read.body.len()), (200, 0), "{head}");
+    }
+    assert!(parse_reply(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", 0).is_err());
+    assert_eq!(parse_reply(b"HTTP/1.1 200 OK\r\n", 0), Ok(None));
+}

@@ -8,6 +8,7 @@
 //! | hostname | – | other hosts refuse it in EHLO |
 //! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
 //! | root | – | mail for root, or for root and postmaster, has no recipient |
+//! | `heartbeat.every` | – | nobody is named who would get its mail |
 //! | `admin`, `local.catch_all` | no such user, or one without a mailbox; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
@@ -48,6 +49,7 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
+    heartbeat(site, places, found);
     for admin in &site.settings.admin {
         stand_in(site, places, (places.of("", "admin"), admin), found);
     }
@@ -99,6 +101,15 @@ fn root(site: &Site, places: &Places, found: &mut CheckReport) {
         let whose = if is_refused(&ForwardPath::Postmaster) { "root and postmaster" } else { "root" };
         let text = format!("mail for {whose} has no recipient; write admin = \"me@example.com\"");
         found.warn(places.of("local", "users"), text);
+    }
+}
+
+/// A mail to nobody in particular says nothing to anybody.
+fn heartbeat(site: &Site, places: &Places, found: &mut CheckReport) {
+    let is_read = site.route(&ForwardPath::Postmaster).is_ok_and(|it| it.destination == Destination::Alias);
+    if site.settings.heartbeat.every.is_some() && site.settings.admin.is_empty() && !is_read {
+        let text = "this mail goes to the postmaster of this host, whom no alias names; write admin = \"me@example.com\"";
+        found.warn(places.of("heartbeat", "every"), text.to_owned());
     }
 }
 

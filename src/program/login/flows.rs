@@ -3,8 +3,8 @@
 
 use super::say;
 use crate::config::oauth::Flow;
-use crate::engine::outbound::tokens::TokenWorld;
 use crate::engine::outbound::tokens::client::{OauthClient, ask, random};
+use crate::engine::outbound::web::WebWorld;
 use crate::program::exit;
 use crate::program::remote::screen::escaped;
 use crate::program::terminal::{line, prompt};
@@ -65,7 +65,7 @@ impl From<Hindrance> for Failed {
 /// Who asks for a first token, and for whom.
 pub struct LoginQuestion<'a> {
     /// What is needed from outside.
-    pub world: &'a TokenWorld<'a>,
+    pub world: &'a WebWorld<'a>,
     /// The client.
     pub client: &'a OauthClient<'a>,
     /// Its proof.

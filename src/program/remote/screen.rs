@@ -9,6 +9,7 @@
 
 use crate::engine::control::output::Output;
 use crate::mail::text::is_hostile;
+use crate::sys::journal;
 use std::io::{self, IsTerminal, Write};
 
 /// Longer lines are shown in pieces.
@@ -62,7 +63,8 @@ impl Output for Screen {
     }
 
     fn error(&mut self, line: &str) -> io::Result<()> {
-        let _ = writeln!(io::stderr(), "pillarbox: {}", escaped(line));
+        let mark = journal::mark(journal::ERROR);
+        let _ = writeln!(io::stderr(), "{mark}pillarbox: {}", escaped(line));
         Ok(())
     }
 }

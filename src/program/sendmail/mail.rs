@@ -31,6 +31,7 @@ use crate::mail::address_list;
 use crate::mail::envelope::Body;
 use crate::program::exit::{self, CommandFailure};
 use crate::store::drop::{DropEnvelope, Sender};
+use crate::sys::journal;
 use attachment::Parts;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
@@ -132,7 +133,7 @@ fn send(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> {
         named.finish(&mut recipients, &mut complaints);
     }
     for complaint in &complaints {
-        let _ = writeln!(io::stderr(), "mail: {complaint}");
+        let _ = writeln!(io::stderr(), "{}mail: {complaint}", journal::mark(journal::WARNING));
     }
     // Half a message would look complete to its recipient.
     read.map_err(|error| failure(exit::IO, &format!("can't read the message: {error}")))?;

@@ -38,7 +38,7 @@ use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
 use crate::protocol::request::{BadRequest, Request};
 use crate::store::drop::{DropEnvelope, Sender};
-use crate::sys::user;
+use crate::sys::{journal, user};
 use addresses::{read_list, read_sender};
 use content::{MessageFilter, from_field, subject_field};
 use flags::{Call, FLAGS, SendmailMode, parse};
@@ -63,7 +63,7 @@ pub fn run(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> 
         call.full_name.or_else(|| std::env::var("NAME").ok().filter(|name| !name.trim().is_empty()));
     let done = perform(&mut call, config);
     for complaint in &call.complaints {
-        let _ = writeln!(io::stderr(), "sendmail: {complaint}");
+        let _ = writeln!(io::stderr(), "{}sendmail: {complaint}", journal::mark(journal::WARNING));
     }
     done
 }

@@ -6,7 +6,7 @@
 //! | level | exit code | when |
 //! | --- | --- | --- |
 //! | OK | 0 | otherwise |
-//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, a certificate ends within 10 days |
+//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, the switch of `heartbeat.url` is not reached for an interval, a certificate ends within 10 days or can't be read |
 //! | CRITICAL | 2 | more messages or an older one than the critical thresholds, mail to `admin` that cannot be delivered, a mailbox that does not answer, a login without a token, a full disk, nine tenths of `queue.max_size`, a certificate that ends within 3 days or has ended |
 //! | UNKNOWN | 3 | the daemon does not answer |
 //!
@@ -208,6 +208,18 @@ pub fn span(seconds: u64) -> String {
         rest %= unit;
     }
     words.join(" ")
+}
+
+/// How long something has lasted: `long` with the time behind it, or `just` for what has begun within this second.
+#[must_use]
+pub fn lasting(seconds: u64, long: &str, just: &str) -> String {
+    if seconds == 0 { just.to_owned() } else { format!("{long} for {}", span(seconds)) }
+}
+
+/// When something happens: `in 3h`, or `now`.
+#[must_use]
+pub fn coming(seconds: u64) -> String {
+    if seconds == 0 { "now".to_owned() } else { format!("in {}", span(seconds)) }
 }
 
 #[cfg(test)]

@@ -384,7 +384,7 @@ fn in_words(age: Duration) -> String {
 /// Appends `label` and the words of `text`, which may be a stranger's, folded into lines that begin with `indent`.
 /// Control characters become blanks, and characters beyond ASCII question marks: fields have no room for them, and a
 /// notice that every peer accepts is worth more.
-fn push_folded(out: &mut String, label: &str, indent: &str, text: &str) {
+pub(super) fn push_folded(out: &mut String, label: &str, indent: &str, text: &str) {
     let clean: String = text
         .chars()
         .take(TEXT_MAX_CHARS)

@@ -10,10 +10,12 @@
 //! | it leaves, and the next hop lacks an extension | `recode` | 8-bit text and UTF-8 header fields become ASCII |
 //! | it leaves, last | `dkim` | adds a signature; nothing may change afterwards |
 //! | it failed, is late or arrived | `bounce` | a notice about it |
+//! | none has come for long | `heartbeat` | a mail to `admin` that says how this host is |
 
 pub mod bounce;
 pub mod digest;
 pub mod dkim;
+pub mod heartbeat;
 pub mod recode;
 pub mod repair;
 pub mod rewrite;

@@ -8,6 +8,7 @@ pub mod auth_failures;
 pub mod breaker;
 pub mod cron;
 pub mod downtime;
+pub mod heartbeat;
 pub mod patience;
 pub mod rate;
 pub mod retry;

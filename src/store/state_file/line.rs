@@ -23,7 +23,7 @@ pub struct LineFile {
 
 /// The running clock. Saved about every ten minutes, and at a jump of the wall clock.
 pub const CLOCK: LineFile = LineFile { name: "clock", magic: "pillarbox-clock 1" };
-/// The totals. Saved at most once an hour, and when the daemon stops.
+/// The totals. Saved at most once an hour, when the daemon stops, and with each mail of `heartbeat.every`.
 pub const STATISTICS: LineFile = LineFile { name: "statistics", magic: "pillarbox-statistics 1" };
 /// The last month in hours. Saved at most once an hour, and when the daemon stops.
 pub const HISTORY: LineFile = LineFile { name: "history", magic: "pillarbox-history 1" };

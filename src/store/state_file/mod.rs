@@ -4,7 +4,7 @@
 //! | file | module | holds | if it is lost |
 //! | --- | --- | --- | --- |
 //! | `clock` | [`mod@line`] | the running clock, which ages of queued mail count by | queued mail lives longer, never shorter |
-//! | `statistics` | [`mod@line`] | totals of what was counted | the totals start at 0 |
+//! | `statistics` | [`mod@line`] | totals of what was counted, the last delivery and failure, the last mail of `heartbeat.every` | the totals start at 0, and a period |
 //! | `history` | [`mod@line`] | deliveries, failures and waiting mail of the last month | the plots start again |
 //! | `digest/windows` | [`windows`] | the open windows of storm control | counting starts again; waiting mail is in the queue |
 //! | `sts/DOMAIN` | [`sts`] | MTA-STS policies (RFC 8461 §5.1) | the policy is fetched again |

@@ -6,7 +6,7 @@
 //!
 //! queue           2 messages, 12 KiB, the oldest for 3h 4m
 //! last delivered  Mon Nov 23 10:02:11, to joe@far.example
-//! last failed     none since the start
+//! last failed     none so far
 //! running for     3d 4h, version 1.0.0
 //!
 //!                                                          since start         in all
@@ -16,9 +16,34 @@
 use super::super::listing::{clean, local_time};
 use super::super::summary::size;
 use super::{MetricValue, ROWS, Status};
+use crate::engine::control::pulse::Asked;
+use crate::engine::control::services::Services;
 use crate::engine::log::last_ends::LastEnd;
-use crate::rules::advice::monitor::span;
+use crate::rules::advice::monitor::{Level, coming, lasting, span};
 use std::fmt::Write;
+
+/// How things are, for the mail of `heartbeat.every`.
+#[derive(Debug)]
+pub struct Said {
+    /// Nothing needs a person.
+    pub is_well: bool,
+    /// The sentences, for those who may see all.
+    pub sentences: Vec<String>,
+    /// The age of the oldest message, in seconds.
+    pub oldest: u64,
+}
+
+/// How things are now.
+#[must_use]
+pub fn sentences(services: &Services) -> Said {
+    let status = Status::take(services);
+    let found = status.findings(true);
+    Said {
+        is_well: found.iter().all(|it| it.level == Level::Ok),
+        sentences: found.into_iter().map(|it| it.text).collect(),
+        oldest: status.oldest,
+    }
+}
 
 impl Status {
     /// The sentences and what is worth a look.
@@ -42,14 +67,45 @@ impl Status {
     }
 
     /// What is worth a look: names and values.
-    pub(super) fn rows(&self, sees_all: bool) -> [(&'static str, String); 4] {
+    pub(super) fn rows(&self, sees_all: bool) -> Vec<(&'static str, String)> {
         let version = env!("CARGO_PKG_VERSION");
-        [
+        let mut rows = vec![
             ("queue", self.queue()),
             ("last delivered", last(self.ends.delivered.as_ref(), sees_all, false)),
             ("last failed", last(self.ends.failed.as_ref(), sees_all, true)),
-            ("running for", format!("{}, version {version}", span(self.uptime))),
-        ]
+        ];
+        let signs: Vec<String> = self.mail_to_admin().into_iter().chain(self.switch()).collect();
+        if !signs.is_empty() {
+            rows.push(("heartbeat", signs.join("; ")));
+        }
+        rows.push(("running for", format!("{}, version {version}", span(self.uptime))));
+        rows
+    }
+
+    /// The mail of `heartbeat.every`.
+    fn mail_to_admin(&self) -> Option<String> {
+        let every = self.site.settings.heartbeat.every?;
+        let (last, passed) = self.beat?;
+        let next = coming(every.saturating_sub(passed).as_secs());
+        Some(match last.id {
+            Some(_) => format!("mail to admin {}, the next {next}", ago(passed.as_secs())),
+            None => format!("the first mail to admin {next}"),
+        })
+    }
+
+    /// The question of `heartbeat.url`.
+    fn switch(&self) -> Option<String> {
+        self.site.settings.heartbeat.url.as_ref()?;
+        let Some(Asked { at, is_well, failing, .. }) = &self.asked else {
+            return Some("the dead man's switch has not been asked yet".to_owned());
+        };
+        let told = match (failing, is_well) {
+            (Some(_), _) => "and not reached",
+            (None, true) => "and told that all is well",
+            (None, false) => "and told of a failure",
+        };
+        let ago = ago(self.now.running.saturating_sub(*at).as_secs());
+        Some(format!("the dead man's switch was asked {ago} {told}"))
     }
 
     fn queue(&self) -> String {
@@ -58,7 +114,8 @@ impl Status {
             number => {
                 let plural = if number == 1 { "" } else { "s" };
                 let octets = size(self.figures.octets);
-                format!("{number} message{plural}, {octets}, the oldest for {}", span(self.oldest))
+                let oldest = lasting(self.oldest, "the oldest", "which came just now");
+                format!("{number} message{plural}, {octets}, {oldest}")
             }
         }
     }
@@ -77,9 +134,14 @@ impl Status {
     }
 }
 
+/// `3h ago`, or `just now`.
+fn ago(seconds: u64) -> String {
+    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", span(seconds)) }
+}
+
 /// When a message ended last, whose it was and why, as far as the reader may know.
 fn last(end: Option<&LastEnd>, sees_all: bool, has_reply: bool) -> String {
-    let Some(LastEnd { id, to, at, reply }) = end else { return "none since the start".to_owned() };
+    let Some(LastEnd { id, to, at, reply }) = end else { return "none so far".to_owned() };
     let mut text = local_time(*at);
     if sees_all {
         let _ = write!(text, ", {id} to {}", clean(&to.to_string()));

@@ -1,9 +1,12 @@
-//! Collects what the sentences of [`summary`](super::summary) are made from. Reads the disk only for its free space.
+//! Collects what the sentences of [`summary`](super::summary) are made from. Reads the disk only for its free space,
+//! and for certificates.
 
 use super::super::cause;
+use super::super::pulse::Asked;
 use super::super::summary::{Facts, Route};
 use crate::engine::host::advice::advice;
 use crate::engine::host::certificate::Tls;
+use crate::engine::host::client_certificate::end_of_file;
 use crate::engine::host::site::Site;
 use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
 use crate::engine::queue::index::{FailingHop, QueueFacts};
@@ -12,6 +15,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::rules::advice::monitor::Level;
 use crate::store::free_space;
 use crate::sys::clock::utc_offset_seconds;
+use std::path::Path;
 use std::time::Duration;
 
 /// The facts at one time.
@@ -20,7 +24,7 @@ pub(super) fn take(
     site: &Site,
     now: Now,
     queue: &QueueFacts,
-    (routes, tokens): (&[FailingHop], &[TokenStanding]),
+    (routes, tokens, asked): (&[FailingHop], &[TokenStanding], Option<&Asked>),
 ) -> Facts {
     let settings = &site.settings;
     let waits = manager.index.wait_facts(now.running);
@@ -41,16 +45,24 @@ pub(super) fn take(
         routes: routes.iter().filter_map(|it| route(site, it, now.running)).collect(),
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
-        certificates: certificates(site),
+        certificates: certificates(site, now.wall),
         tokens: tokens
             .iter()
             .filter(|it| it.state.deserves_look())
             .map(|it| (level(it), it.text()))
             .collect(),
+        unreached_switch: asked.and_then(|it| unreached(it, settings.heartbeat.interval, now.running)),
         room: free_space(&settings.state).ok(),
         kept_free: settings.limits.free_space,
         max_octets: settings.queue.max_size,
     }
+}
+
+/// Since when and why the dead man's switch is not reached, and whether a question in its time is missing.
+fn unreached(asked: &Asked, interval: Duration, now: Duration) -> Option<(u64, String, bool)> {
+    let (since, why) = asked.failing.as_ref()?;
+    let failing = now.saturating_sub(*since);
+    Some((failing.as_secs(), why.clone(), failing >= interval))
 }
 
 /// Seconds until the schedule fires.
@@ -83,12 +95,16 @@ fn level(token: &TokenStanding) -> Level {
     }
 }
 
-/// The certificate for clients and those for smarthosts, with their ends.
-fn certificates(site: &Site) -> Vec<(String, WallTime)> {
+/// The certificate for clients, those for smarthosts, used yet or not, and that of `[oauth]`, with their ends.
+fn certificates(site: &Site, now: WallTime) -> Vec<(String, Result<WallTime, String>)> {
+    let settings = &site.settings;
+    let shown = |path: &Path| path.display().to_string();
     let own = site.tls.as_ref().and_then(Tls::configured_end);
-    let path = site.settings.tls.certificate.as_ref().map_or_else(String::new, |it| it.display().to_string());
-    let clients = site.client_connectors.ends().into_iter();
-    let mut all: Vec<_> = own.map(|end| (path, end)).into_iter().collect();
-    all.extend(clients.map(|(path, end)| (path.display().to_string(), end)));
+    let path = settings.tls.certificate.as_deref().map_or_else(String::new, shown);
+    let mut all: Vec<_> = own.map(|end| (path, Ok(end))).into_iter().collect();
+    let clients = site.client_connectors.ends(&settings.relay, now).into_iter();
+    all.extend(clients.map(|(path, end)| (shown(&path), end)));
+    let oauth = settings.oauth.certificate_and_key().map(|(path, _)| path);
+    all.extend(oauth.map(|path| (shown(path), end_of_file(path))));
     all
 }

@@ -54,6 +54,9 @@ pub(super) fn status() -> Status {
         since_start,
         ends: Ends::default(),
         facts: Facts::default(),
+        beat: None,
+        asked: None,
+        unreached: 111,
         hours: Vec::new(),
     }
 }
@@ -168,7 +171,7 @@ fn people_read_yes_and_no_and_only_what_is_worth_a_look() {
     status.in_all = [0; COUNTS];
     (status.figures, status.held) = (Figures::default(), 0);
     let line = format!("running for     1m 41s, version {}\n", env!("CARGO_PKG_VERSION"));
-    let none = "none since the start";
+    let none = "none so far";
     let expected = format!(
         "Everything works: the queue is empty.\n\nqueue           empty\nlast delivered  {none}\nlast failed     {none}\n{line}"
     );

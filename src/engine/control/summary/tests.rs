@@ -94,7 +94,7 @@ fn the_worst_comes_first() {
         for_link: 1,
         held: 3,
         routes: vec![login_refused(60)],
-        certificates: vec![("/etc/c.pem".into(), WallTime(NOW.0 + 2 * DAY * 1_000_000))],
+        certificates: vec![("/etc/c.pem".into(), Ok(WallTime(NOW.0 + 2 * DAY * 1_000_000)))],
         ..Facts::default()
     };
     let figures = Figures { kept: 2, ..figures(60) };
@@ -176,11 +176,19 @@ fn a_certificate_is_told_before_it_ends_and_after() {
     ] {
         let ends = WallTime(NOW.0.saturating_add_signed(hours * 3_600_000_000));
         let facts =
-            Facts { wall: NOW, certificates: vec![("/etc/c\n.pem".into(), ends)], ..Facts::default() };
+            Facts { wall: NOW, certificates: vec![("/etc/c\n.pem".into(), Ok(ends))], ..Facts::default() };
         let (level, text) = first(&facts, &figures(0));
         assert!(level == expected && text.starts_with(words), "{text}");
         assert!(!findings(&facts, &figures(0), false).swap_remove(0).text.contains("/etc"));
     }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_told() {
+    let certificates = vec![("/etc/c.pem".into(), Err("Permission denied".into()))];
+    let facts = Facts { certificates, ..Facts::default() };
+    let text = "The certificate /etc/c.pem can't be used: Permission denied. Run `pillarbox check`.";
+    assert_eq!(first(&facts, &figures(0)), (Level::Warning, text.to_owned()));
 }
 
 #[test]
@@ -234,4 +242,41 @@ fn things_that_wait_for_a_person_are_critical() {
         "{}",
         hanging.1
     );
+}
+
+/// It said "for 0s".
+#[test]
+fn what_has_just_happened_is_told_so() {
+    for (step, reply, words) in [
+        ("connect to smtp.far.example: timed out", None, "which could not be reached just now: "),
+        ("TLS: certificate expired", None, "which did not work just now: "),
+        ("MAIL", Some("550 5.7.1 no"), "which has just refused the mail of this host: "),
+        ("AUTH", Some("535 5.7.8 no"), "which has just refused the login: "),
+        ("AUTH", Some("454 4.7.0 later"), "which has just asked to come back later: "),
+    ] {
+        let reason = Diagnostic {
+            reply: reply.map(str::to_owned),
+            ..Diagnostic::local(EnhancedStatus::NO_ANSWER, step)
+        };
+        let route = Route { reason, failing: 0, ..login_refused(0) };
+        let text = first(&Facts { routes: vec![route], ..Facts::default() }, &figures(1)).1;
+        assert!(text.contains(words) && !text.contains("0s"), "{text}");
+    }
+    let facts = Facts { for_retry: 1, retry_in: Some(0), ..Facts::default() };
+    assert!(first(&facts, &figures(1)).1.contains("for another try, the first now; "));
+}
+
+#[test]
+fn a_switch_that_is_not_reached_is_told_with_its_reason() {
+    let facts = |seconds, is_long| Facts {
+        unreached_switch: Some((seconds, "hc.example can't be asked: x\u{1b}.".into(), is_long)),
+        ..Facts::default()
+    };
+    let what = "The dead man's switch of heartbeat.url";
+    let remedy = "Check heartbeat.url and the network; the switch may report this host as dead.";
+    let expected = format!("{what} was not reached just now: hc.example can't be asked: x?. {remedy}");
+    assert_eq!(first(&facts(0, false), &figures(0)), (Level::Ok, expected));
+    let expected = format!("{what} has not been reached for 3h. {remedy}");
+    let found = findings(&facts(3 * HOUR, true), &figures(0), false).swap_remove(0);
+    assert_eq!((found.level, found.text), (Level::Warning, expected));
 }

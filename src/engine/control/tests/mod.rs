@@ -5,6 +5,7 @@
 //! | `alarms` | each reason is reported once, and once when it is over |
 //! | `control` | the control socket |
 //! | `drops` | the drop directory: bounces, trouble on this host, and files that are no messages |
+//! | `heartbeat` | the mail to `admin` and the dead man's switch: when, what, and not too often |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `status` | what `pillarbox status` says first, and what `--check` adds |
 //! | `submit` | messages that `sendmail` submits on the control socket |
@@ -12,6 +13,7 @@
 mod alarms;
 mod control;
 mod drops;
+mod heartbeat;
 mod operator;
 mod status;
 mod submit;

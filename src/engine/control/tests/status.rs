@@ -51,7 +51,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     let ids = [world.accept("alice@box.example", &[FAR]), world.accept("alice@box.example", &[FAR])];
     world.pass();
     let said = sentence(&world);
-    let start = "2 messages wait for far.example, which has asked to come back later for 0s: 421 4.3.2 closed. The host is busy";
+    let start = "2 messages wait for far.example, which has just asked to come back later: 421 4.3.2 closed. The host is busy";
     assert!(said.starts_with(start) && said.contains("`pillarbox queue flush`"), "{said}");
     ask(&world, &format!("queue hold {}", ids[1]));
     host.now_says(|_, _| Say::Yes);
@@ -63,7 +63,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
         "{said}"
     );
     let id = ids[0];
-    assert!(said.contains(&format!(", {id} to {FAR}\nlast failed     none since the start\n")), "{said}");
+    assert!(said.contains(&format!(", {id} to {FAR}\nlast failed     none so far\n")), "{said}");
     assert!(said.contains("Ends of attempts at recipients: relayed") && !said.contains("bounced"), "{said}");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 nobody") } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
@@ -114,4 +114,55 @@ fn a_message_that_is_too_old_is_told_with_its_last_reply() {
         "Message {id} has waited for 2h: 450 4.2.0 Greylisted. The host delays unknown clients (greyl"
     );
     assert!(said.starts_with(&start), "{said}");
+}
+
+/// They are saved with the totals, so no message costs a write more.
+#[test]
+fn the_last_ends_outlive_a_restart() {
+    let (world, host) = world("");
+    world.accept("alice@box.example", &[FAR]);
+    world.pass();
+    host.now_says(
+        |stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 no\u{7}body\t\u{e9}") } else { Say::Yes },
+    );
+    let failed = world.accept("alice@box.example", &[FAR]);
+    world.pass();
+    let file = world.state().join("statistics");
+    world.intake.counters.save(world.manager.clock.now(), false);
+    assert!(!file.exists(), "an hour has not passed");
+    world.clock.advance(HOUR);
+    world.intake.counters.save(world.manager.clock.now(), false);
+    let before = ask(&world, "status").1;
+    assert!(before.contains(&format!(", {failed} to {FAR}: 550 5.1.1 no?body")), "{before}");
+    let world = world.restart();
+    let after = ask(&world, "status").1;
+    for row in ["last delivered", "last failed"] {
+        let of = |text: &str| text.lines().find(|line| line.starts_with(row)).unwrap().to_owned();
+        assert_eq!(of(&after), of(&before));
+    }
+}
+
+/// It was told only after a message had used it.
+#[test]
+fn a_client_certificate_that_no_message_has_used_is_told_before_it_ends() {
+    let (world, _) = world("");
+    let path = world.state().join("client.pem");
+    let made = crate::net::self_signed::make("box.example", world.manager.clock.now().wall).unwrap();
+    write_secret(&path, &made);
+    world.reload(&format!(
+        "relay.senders = {{ \"x@box.example\" = {{ url = \"smtps://far.example\", certificate = {path:?} }} }}"
+    ));
+    world.clock.jump(820 * 86_400);
+    let said = sentence(&world);
+    assert!(
+        said.starts_with(&format!("The certificate {} ends in 4d; renew it, ", path.display())),
+        "{said}"
+    );
+    assert_eq!(ask(&world, "status --check").0, 1);
+    std::fs::remove_file(&path).unwrap();
+    let said = sentence(&world);
+    assert!(
+        said.ends_with("can't be used: No such file or directory (os error 2). Run `pillarbox check`."),
+        "{said}"
+    );
 }

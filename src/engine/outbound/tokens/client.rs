@@ -1,10 +1,9 @@
 //! This host as a client of a provider: what `[oauth]` says of it, its proof, and its questions.
 
-use super::TokenWorld;
 use crate::config::oauth::Flow;
 use crate::config::{Oauth, Settings, secret_file};
-use crate::net::https::{HttpsReply, HttpsRequest, exchange};
-use crate::net::transport::Deadline;
+use crate::engine::outbound::web::{WebWorld, request};
+use crate::net::https::{HttpsReply, HttpsRequest};
 use crate::rules::accounts::oauth::assertion::ClientCertificate;
 use crate::rules::accounts::oauth::reply::HttpAnswer;
 use crate::rules::accounts::oauth::request::{ClientProof, FORM_TYPE};
@@ -13,7 +12,6 @@ use crate::rules::accounts::secret_shape::first_line;
 use crate::smtp::sasl::Secret;
 use crate::sys;
 use crate::sys::file::{self, FileKind};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a question and its answer may take.
@@ -104,12 +102,8 @@ impl<'a> OauthClient<'a> {
 ///
 /// # Errors
 /// There is no answer; the reason in words.
-pub fn ask(world: &TokenWorld<'_>, url: &HttpsUrl, form: &Secret) -> Result<Answer, String> {
-    let unreached = |error: String| format!("{} can't be asked: {error}", url.host);
-    let found = world.resolver.addresses(&url.host).map_err(|error| unreached(error.text))?;
-    let allowed = found.into_iter().filter(|&ip| world.site.allows_family(ip));
-    let addresses: Vec<SocketAddr> = allowed.map(|ip| SocketAddr::new(ip, url.port)).collect();
-    let request = HttpsRequest {
+pub fn ask(world: &WebWorld<'_>, url: &HttpsUrl, form: &Secret) -> Result<Answer, String> {
+    let question = HttpsRequest {
         host: &url.host,
         port: url.port,
         path: &url.path,
@@ -117,9 +111,7 @@ pub fn ask(world: &TokenWorld<'_>, url: &HttpsUrl, form: &Secret) -> Result<Answ
         body: Some((FORM_TYPE, form.octets())),
         body_max_octets: ANSWER_MAX_OCTETS,
     };
-    let deadline = Deadline::after(ANSWER);
-    let reply = exchange(world.connect, &world.site.connector, &addresses, &request, deadline);
-    reply.map(Answer::new).map_err(unreached)
+    request(world, url, &question, ANSWER).map(Answer::new)
 }
 
 /// An answer, which may hold a secret.

@@ -64,7 +64,7 @@ fn a_pause_is_explained_alike_everywhere() {
         world.pass();
         let paused = take_events("paused").concat();
         assert!(paused.ends_with(&format!(" advice={:?}", hint)), "{paused}\n{hint}");
-        assert!(ask(&world, "queue").contains(&format!("\n({hint})\n")), "{}", ask(&world, "queue"));
+        assert!(ask(&world, "queue").contains(&format!(". {hint})\n")), "{}", ask(&world, "queue"));
         assert!(ask(&world, &format!("queue show {id}")).contains(&format!("\nadvice: {hint}\n")));
         let json = format!("\"advice\":{hint:?}");
         assert!(ask(&world, "queue --json").contains(&json), "{}", ask(&world, "queue --json"));

@@ -8,6 +8,7 @@
 //! | [`host`] | a connection to a scripted host |
 //! | [`net`] | names, addresses, and the peers behind them |
 //! | [`server`] | connections to the real server of a world |
+//! | [`web`] | a scripted web server |
 //!
 //! Tests import all of them by `use crate::engine::tests::world::*`.
 
@@ -17,15 +18,18 @@ mod net;
 mod recorder;
 mod script;
 mod server;
+mod web;
 
 pub use clock::*;
 pub use net::*;
 pub use recorder::*;
 pub use script::*;
 pub use server::*;
+pub use web::*;
 
 use crate::config;
 use crate::engine::control::alarm::Alarm;
+use crate::engine::control::pulse::Pulse;
 use crate::engine::control::services::Services;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::commands::Commands;
@@ -132,7 +136,7 @@ impl World {
         let mut egress = Egress::new(Box::new(resolver), Box::new(connect), Duration::ZERO);
         egress.tokens = Arc::new(TokenKeeper::new(Box::new(clock.clone()), 1));
         let alarm = Alarm::new(Arc::clone(&egress.tokens));
-        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm });
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm, pulse: Pulse::default() });
         let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });
         manager.load();
         Self {

@@ -304,3 +304,17 @@ fn a_user_whose_home_is_missing_has_no_mailbox() {
     assert!(lacks_home(&user("/nonexistent/joe")) && !lacks_home(&user("/")));
     assert!(!lacks_home(&LocalUser { name: "joe".into(), account: None }));
 }
+
+#[test]
+fn a_sign_of_life_that_nobody_would_read_is_told() {
+    let place = Place::new("heartbeat");
+    place.file("aliases", b"", 0o644);
+    let every = "heartbeat.every = \"7d\"\n";
+    let said = |keys: &str| {
+        let lines = place.check(keys, None);
+        lines.iter().filter(|line| line.contains("goes to the postmaster")).count()
+    };
+    assert_eq!([said(every), said(""), said(&format!("{every}admin = \"alice\"\n"))], [1, 0, 0]);
+    place.file("aliases", b"postmaster: alice\n", 0o644);
+    assert_eq!(said(every), 0);
+}
