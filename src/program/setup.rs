@@ -31,7 +31,7 @@ mod next;
 mod options;
 mod questions;
 
-pub use options::{OPTIONS, help};
+pub use options::ROWS;
 
 use super::exit::{self, CommandFailure};
 use super::login;

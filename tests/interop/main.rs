@@ -37,6 +37,8 @@ mod certificates;
 mod clients;
 /// Clocks that jump while mail waits.
 mod clock;
+/// What bash and zsh offer behind `pillarbox`.
+mod completions;
 /// What the daemon, the agent and the command process may do, tried from within.
 mod confinement;
 /// `kill -9` under load.

@@ -15,6 +15,7 @@
 //! | `-q FILE` | a file whose text comes first |
 //! | `-S KEY=VALUE` | `from` and `replyto` count; all others, such as a smarthost and its password, are ignored |
 //! | `-v` | tells the id of the message |
+//! | `-h`, `--help`, `-V`, `--version` | the help, the version |
 //! | `-i -n -N -d -I -B -F -R -~`, `-M TYPE`, `-X COMMAND` | accepted and ignored |
 //! | `-f -u -e -H -L -p -T` | refused: they read a mailbox |
 //!
@@ -30,12 +31,30 @@ use super::{read_input, settings};
 use crate::mail::address_list;
 use crate::mail::envelope::Body;
 use crate::program::exit::{self, CommandFailure};
+use crate::program::{self, help};
 use crate::store::drop::{DropEnvelope, Sender};
 use attachment::Parts;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
+/// The flags, for the help: see [`help::rows`].
+pub const ROWS: &str = "\
+-s SUBJECT\tthe Subject
+-r FROM\tthe sender
+-a FIELD\ta header field, such as \"X-Priority: 1\"; or a file to attach
+-A FILE\tattaches a file
+-c ADDRESS\tgets a copy
+-b ADDRESS\tgets a copy that the others don't see
+-E\tsends nothing if standard input is empty
+-t\ttakes addresses from the header section that the text begins with
+-q FILE\thas the text that comes first
+-S KEY=VALUE\tfrom and replyto count, others are ignored
+-v\ttells the id
+--help\tthis text
+--version\tthe version
+";
+const USAGE: &str = "usage: mail [-s SUBJECT] [flags] ADDRESS... <TEXT; mail --help shows the flags";
 /// Flags that want a value.
 const VALUED: &str = "sraAcbqSMX";
 /// Flags that read a mailbox.
@@ -45,7 +64,9 @@ const IGNORED: &str = "inNdIBFR~";
 /// Flags that may stand behind an address: none of them reads a file.
 const BEHIND_ADDRESSES: &str = "srcbvESinNt";
 /// Long names of mailutils and s-nail, and their letters.
-const LONG: [(&str, char); 10] = [
+const LONG: [(&str, char); 12] = [
+    ("help", 'h'),
+    ("version", 'V'),
     ("subject", 's'),
     ("return-address", 'r'),
     ("append", 'a'),
@@ -71,6 +92,8 @@ struct MailCall {
     to: Vec<String>,
     cc: Vec<String>,
     bcc: Vec<String>,
+    /// Shown in place of sending.
+    shows: Option<String>,
     is_headed: bool,
     skips_empty: bool,
     is_verbose: bool,
@@ -91,6 +114,9 @@ pub fn run(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> 
 
 fn send(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> {
     let call = parse(arguments.iter().map(|argument| argument.to_string_lossy().into_owned()))?;
+    if let Some(text) = &call.shows {
+        return super::print(text);
+    }
     let mut complaints = Vec::new();
     let settings = settings(config, &mut complaints);
     let mut recipients = Vec::new();
@@ -151,8 +177,7 @@ fn failure(code: u8, text: &str) -> CommandFailure {
 }
 
 fn usage(text: &str) -> CommandFailure {
-    let synopsis = "usage: mail [-s SUBJECT] [-r FROM] [-a HEADER] [-A FILE] [-c CC] [-b BCC] [-E] [-S KEY=VALUE] [-v] ADDRESS...";
-    CommandFailure { code: exit::USAGE, lines: vec![format!("mail: {text}"), synopsis.to_owned()] }
+    CommandFailure { code: exit::USAGE, lines: vec![format!("mail: {text}"), USAGE.to_owned()] }
 }
 
 /// Reads the command line, by the table at the top of this file.
@@ -217,6 +242,8 @@ impl MailCall {
                 // Others may hold a password, which is shown nowhere.
                 _ => {}
             },
+            'h' => self.shows = Some(format!("{USAGE}\n\n{}", help::shown(ROWS))),
+            'V' => self.shows = Some(program::version()),
             'M' | 'X' => {}
             _ if IGNORED.contains(letter) => {}
             _ if READERS.contains(letter) => {
