@@ -10,7 +10,7 @@
 //! | `-a ARGUMENT` | a header field such as `X-Priority: 1`; otherwise a file to attach, as s-nail has it |
 //! | `-A FILE` | a file to attach |
 //! | `-c LIST`, `-b LIST` | more recipients, shown in Cc or hidden |
-//! | `-E` | sends nothing if standard input is empty |
+//! | `-E` | sends nothing if standard input is empty; with a command of mailutils behind it (`set escape`): ignored |
 //! | `-t` | the message begins with its header section, which names recipients, too |
 //! | `-q FILE` | a file whose text comes first |
 //! | `-S KEY=VALUE` | `from` and `replyto` count; all others, such as a smarthost and its password, are ignored |
@@ -19,13 +19,13 @@
 //! | `-i -n -N -d -I -B -F -R -~`, `-M TYPE`, `-X COMMAND` | accepted and ignored |
 //! | `-f -u -e -H -L -p -T` | refused: they read a mailbox |
 //!
-//! Flags may follow the addresses, as scripts write `mail root -s text`; but not those that read a file: an address that a web
+//! Behind `--`, `-f`, `-r` and `-F` are those of sendmail, as bsd-mailx has it. Flags may follow the addresses, as scripts write `mail root -s text`; but not those that read a file: an address that a web
 //! form gave must not send a file away.
 
 mod attachment;
 
 use super::addresses::{read_list, read_sender};
-use super::content::{MessageFilter, subject_field};
+use super::content::{MessageFilter, from_field, subject_field};
 use super::handover::Handover;
 use super::{read_input, settings};
 use crate::mail::address_list;
@@ -182,13 +182,14 @@ fn usage(text: &str) -> CommandFailure {
 
 /// Reads the command line, by the table at the top of this file.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFailure> {
-    let (mut call, mut arguments) = (MailCall::default(), arguments);
+    let (mut call, mut arguments) = (MailCall::default(), arguments.peekable());
     while let Some(argument) = arguments.next() {
         let Some(flags) = argument.strip_prefix('-').filter(|flags| !flags.is_empty()) else {
             call.to.push(argument);
             continue;
         };
         if flags == "-" {
+            call.flags_of_sendmail(&mut arguments)?;
             call.to.extend(arguments);
             break;
         }
@@ -217,6 +218,11 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFai
             } else {
                 String::new()
             };
+            // mailutils takes a command of its own behind -E.
+            let is_command = |next: &String| next.starts_with("set ") || next.starts_with("unset ");
+            if letter == 'E' && arguments.next_if(is_command).is_some() {
+                continue;
+            }
             call.apply(letter, value)?;
         }
     }
@@ -224,6 +230,27 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFai
 }
 
 impl MailCall {
+    /// The sender and his name, as scripts for the mailx of BSD give them behind two hyphens: `-- -F NAME -f ADDRESS`.
+    fn flags_of_sendmail(
+        &mut self,
+        arguments: &mut std::iter::Peekable<impl Iterator<Item = String>>,
+    ) -> Result<(), CommandFailure> {
+        let mut name = None;
+        while let Some(flag) =
+            arguments.next_if(|next| ["-f", "-r", "-F"].iter().any(|flag| next.starts_with(flag)))
+        {
+            let (flag, glued) = flag.split_at(2);
+            let value = Some(glued.to_owned()).filter(|glued| !glued.is_empty()).or_else(|| arguments.next());
+            let value = value.ok_or_else(|| usage(&format!("nothing follows {flag}")))?;
+            *(if flag == "-F" { &mut name } else { &mut self.from }) = Some(value);
+        }
+        if let (Some(name), Some(from)) = (name, &self.from) {
+            self.from =
+                from_field(&name, from).strip_prefix("From: ").map(|field| field.trim_end().to_owned());
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, letter: char, value: String) -> Result<(), CommandFailure> {
         match letter {
             's' => self.subject = Some(value),
