@@ -383,7 +383,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "relay.smarthost = \"smtp.example.com\"",
-            "f:1:19: \"smtp.example.com\" has no scheme; write one of smtp://, smtp+starttls://, smtps://, lmtp:// in front",
+            "f:1:19: \"smtp.example.com\" has no scheme; write smtps://smtp.example.com, or another of smtp://, smtp+starttls://, smtps://, lmtp://",
         ),
         (
             "relay.smarthost = \"smtp://u:p@smtp.example.com\"",

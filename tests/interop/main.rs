@@ -95,6 +95,8 @@ mod relay;
 mod rewrite;
 /// The rights that the daemon still has once it is ready.
 mod rights;
+/// docs/screens.md: what the commands show, from real runs.
+mod screens;
 /// Hostile clients around TLS and AUTH: clear text, silence and floods.
 mod secured;
 /// sendmail with a daemon: all callers, and processes that are killed.

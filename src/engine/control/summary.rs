@@ -22,7 +22,7 @@ use super::listing::clean;
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
-use crate::rules::advice::monitor::{Figures, Level, span};
+use crate::rules::advice::monitor::{Figures, Level, size, span};
 use crate::rules::pacing::downtime::Uplink;
 use crate::smtp::client::Waiting;
 
@@ -139,16 +139,6 @@ fn are(number: u64) -> String {
 /// `1 message waits`, `3 messages wait`.
 fn wait(number: u64) -> String {
     if number == 1 { "1 message waits".to_owned() } else { format!("{number} messages wait") }
-}
-
-/// A size in the unit that suits it: `12 KiB`.
-pub(super) fn size(octets: u64) -> String {
-    match octets {
-        0..1024 => format!("{octets} octets"),
-        1024..1_048_576 => format!("{} KiB", octets / 1024),
-        1_048_576..1_073_741_824 => format!("{}.{} MiB", octets >> 20, (octets >> 10) % 1024 * 10 / 1024),
-        _ => format!("{}.{} GiB", octets >> 30, (octets >> 20) % 1024 * 10 / 1024),
-    }
 }
 
 fn certificate(facts: &Facts, (name, ends): &(String, WallTime), sees_all: bool) -> Option<Finding> {
@@ -285,12 +275,8 @@ fn route(route: &Route, figures: &Figures, sees_all: bool) -> Finding {
     let is_long = route.is_refused || route.failing > figures.stuck_after.as_secs();
     let level = if is_long { Level::Warning } else { Level::Ok };
     let for_what = if sees_all { clean(&route.name) } else { "a host".to_owned() };
-    let what = format!(
-        "{} for {for_what}, which has {} for {}",
-        wait(route.waiting),
-        how(route),
-        span(route.failing)
-    );
+    let since = if route.failing < 60 { "less than a minute".to_owned() } else { span(route.failing) };
+    let what = format!("{} for {for_what}, which has {} for {since}", wait(route.waiting), how(route),);
     if !sees_all {
         let text = format!("{what}; the administrator of this host can see why.");
         return Finding::judged(level, text);
@@ -318,7 +304,7 @@ fn how(route: &Route) -> &'static str {
     match (reply.starts_with('5'), is_login) {
         (true, true) => "refused the login",
         (true, false) => "refused the mail of this host",
-        (false, _) => "asked to come back later",
+        (false, _) => "been asking to try again later",
     }
 }
 

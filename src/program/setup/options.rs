@@ -42,8 +42,9 @@ impl Options {
         while let Some(word) = words.next() {
             let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
             let row = word.strip_prefix("--").and_then(|name| help::option(ROWS, name));
-            let row =
-                row.ok_or_else(|| usage(&format!("{word:?} is no option; see pillarbox setup --help")))?;
+            let row = row.ok_or_else(|| {
+                usage(&format!("unknown option {word:?}; pillarbox setup --help shows the options"))
+            })?;
             let is_next = |next: &Option<&str>| next.is_none_or(|next| !next.starts_with("--"));
             let value = match row.value {
                 "" => Some(""),

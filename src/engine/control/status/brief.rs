@@ -14,10 +14,9 @@
 //! ```
 
 use super::super::listing::{clean, local_time};
-use super::super::summary::size;
 use super::{MetricValue, ROWS, Status};
 use crate::engine::log::last_ends::LastEnd;
-use crate::rules::advice::monitor::span;
+use crate::rules::advice::monitor::{size, span};
 use std::fmt::Write;
 
 impl Status {

@@ -51,7 +51,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     let ids = [world.accept("alice@box.example", &[FAR]), world.accept("alice@box.example", &[FAR])];
     world.pass();
     let said = sentence(&world);
-    let start = "2 messages wait for far.example, which has asked to come back later for 0s: 421 4.3.2 closed. The host is busy";
+    let start = "2 messages wait for far.example, which has been asking to try again later for less than a minute: 421 4.3.2 closed. The host is busy";
     assert!(said.starts_with(start) && said.contains("`pillarbox queue flush`"), "{said}");
     ask(&world, &format!("queue hold {}", ids[1]));
     host.now_says(|_, _| Say::Yes);
@@ -64,7 +64,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     );
     let id = ids[0];
     assert!(said.contains(&format!(", {id} to {FAR}\nlast failed     none since the start\n")), "{said}");
-    assert!(said.contains("Ends of attempts at recipients: relayed") && !said.contains("bounced"), "{said}");
+    assert!(said.contains("Outcomes for recipients: relayed") && !said.contains("bounced"), "{said}");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 nobody") } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
     world.pass();
