@@ -247,26 +247,24 @@ fn parse(
     command: Option<&'static CommandRow>,
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<Parsed, CommandFailure> {
-    let usage = |error: String| CommandFailure {
-        code: exit::USAGE,
-        lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
-    };
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut command, mut config, mut operands) = (command, None, Vec::new());
-    while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
+    while let Some(argument) = parser.next().map_err(|error| usage(command, &error.to_string()))? {
         match argument {
             Short('h') | Long("help") => {
                 return Ok(Parsed::Print(command.map_or_else(help, help_of)));
             }
             Short('V') | Long("version") => return Ok(Parsed::Print(version())),
             Short('c') | Long("config") => {
-                config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
+                config =
+                    Some(PathBuf::from(parser.value().map_err(|error| usage(command, &error.to_string()))?));
             }
+            Value(name) if command.is_none() && name == "help" => return Ok(Parsed::Print(help())),
             Value(name) if command.is_none() => {
                 let row = name.to_str().and_then(row);
-                let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
+                let row = row.ok_or_else(|| usage(None, &format!("there is no command {name:?}")))?;
                 if row.arguments == ArgumentStyle::Own {
-                    let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
+                    let rest = parser.raw_args().map_err(|error| usage(command, &error.to_string()))?;
                     return Ok(Parsed::Run(row, config, rest.collect()));
                 }
                 command = Some(row);
@@ -276,13 +274,20 @@ fn parse(
                 operands.push(format!("--{option}").into());
                 operands.extend(parser.optional_value());
             }
-            argument => return Err(usage(argument.unexpected().to_string())),
+            argument => return Err(usage(command, &argument.unexpected().to_string())),
         }
     }
     match command {
         Some(row) => Ok(Parsed::Run(row, config, operands)),
-        None => Err(usage("name a command".into())),
+        None => Err(usage(None, "name a command")),
     }
+}
+
+/// A command line that can't be read, and where to look.
+fn usage(command: Option<&CommandRow>, error: &str) -> CommandFailure {
+    let (space, name) = command.map_or(("", ""), |row| (" ", row.name));
+    let lines = vec![format!("pillarbox: {error}"), format!("try: pillarbox{space}{name} --help")];
+    CommandFailure { code: exit::USAGE, lines }
 }
 
 /// The version, and what decides about most reports of mistakes: the library for TLS and the target.
@@ -400,7 +405,12 @@ mod tests {
         for line in ["", "frobnicate", "serve now", "serve --fast", "serve --json", "-c"] {
             assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
         }
+        let told = |line: &str| {
+            parse(None, line.split(' ').map(OsString::from)).err().map(|failure| failure.lines.concat())
+        };
+        assert!(told("serve --fast").is_some_and(|told| told.ends_with("try: pillarbox serve --help")));
         assert_eq!(parsed("--help"), Err(exit::OK));
+        assert_eq!(parsed("help"), Err(exit::OK));
         let printed = |line: &str| match parse(None, line.split(' ').map(OsString::from)) {
             Ok(Parsed::Print(text)) => text,
             _ => String::new(),
