@@ -128,7 +128,7 @@ pub const COMMANDS: [CommandRow; 12] = [
         operands: "[--json|…]",
         arguments: ArgumentStyle::Common,
         rows: status::ROWS,
-        about: "say how things are, and what to do; --all, --html, --json, --prometheus, --check",
+        about: "say how things are, and what to do; also for monitors and as a page",
         run: status::run,
     },
     CommandRow {
@@ -249,22 +249,21 @@ fn parse(
 ) -> Result<Parsed, CommandFailure> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut command, mut config, mut operands) = (command, None, Vec::new());
-    while let Some(argument) = parser.next().map_err(|error| usage(command, &error.to_string()))? {
+    while let Some(argument) = parser.next().map_err(|error| unread(command, &error))? {
         match argument {
             Short('h') | Long("help") => {
                 return Ok(Parsed::Print(command.map_or_else(help, help_of)));
             }
             Short('V') | Long("version") => return Ok(Parsed::Print(version())),
             Short('c') | Long("config") => {
-                config =
-                    Some(PathBuf::from(parser.value().map_err(|error| usage(command, &error.to_string()))?));
+                config = Some(PathBuf::from(parser.value().map_err(|error| unread(command, &error))?));
             }
             Value(name) if command.is_none() && name == "help" => return Ok(Parsed::Print(help())),
             Value(name) if command.is_none() => {
                 let row = name.to_str().and_then(row);
                 let row = row.ok_or_else(|| usage(None, &format!("there is no command {name:?}")))?;
                 if row.arguments == ArgumentStyle::Own {
-                    let rest = parser.raw_args().map_err(|error| usage(command, &error.to_string()))?;
+                    let rest = parser.raw_args().map_err(|error| unread(command, &error))?;
                     return Ok(Parsed::Run(row, config, rest.collect()));
                 }
                 command = Some(row);
@@ -274,13 +273,17 @@ fn parse(
                 operands.push(format!("--{option}").into());
                 operands.extend(parser.optional_value());
             }
-            argument => return Err(usage(command, &argument.unexpected().to_string())),
+            argument => return Err(unread(command, &argument.unexpected())),
         }
     }
     match command {
         Some(row) => Ok(Parsed::Run(row, config, operands)),
         None => Err(usage(None, "name a command")),
     }
+}
+
+fn unread(command: Option<&CommandRow>, error: &lexopt::Error) -> CommandFailure {
+    usage(command, &error.to_string())
 }
 
 /// A command line that can't be read, and where to look.

@@ -237,10 +237,13 @@ fn is_wrong_password(failure: &Step) -> bool {
 }
 
 fn steps(trial: &Trial, marks: &[Mark]) -> String {
-    let mut once = Once::default();
-    let shown =
-        trial.steps.iter().filter(|step| marks.contains(&step.mark)).filter_map(|step| once.told(step));
-    shown.map(|step| line(&step, false)).collect()
+    let (mut once, mut text) = (Once::default(), String::new());
+    for step in trial.steps.iter().filter(|step| marks.contains(&step.mark)) {
+        if let Some(step) = once.told(step) {
+            text.push_str(&line(&step, false));
+        }
+    }
+    text
 }
 
 /// Tests the candidates.

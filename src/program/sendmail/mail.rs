@@ -236,11 +236,10 @@ impl MailCall {
         arguments: &mut std::iter::Peekable<impl Iterator<Item = String>>,
     ) -> Result<(), CommandFailure> {
         let mut name = None;
-        while let Some(flag) =
-            arguments.next_if(|next| ["-f", "-r", "-F"].iter().any(|flag| next.starts_with(flag)))
-        {
+        let is_flag = |next: &String| ["-f", "-r", "-F"].iter().any(|flag| next.starts_with(flag));
+        while let Some(flag) = arguments.next_if(is_flag) {
             let (flag, glued) = flag.split_at(2);
-            let value = Some(glued.to_owned()).filter(|glued| !glued.is_empty()).or_else(|| arguments.next());
+            let value = if glued.is_empty() { arguments.next() } else { Some(glued.to_owned()) };
             let value = value.ok_or_else(|| usage(&format!("nothing follows {flag}")))?;
             *(if flag == "-F" { &mut name } else { &mut self.from }) = Some(value);
         }
