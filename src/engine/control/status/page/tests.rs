@@ -160,7 +160,6 @@ fn the_page_of_the_documents_is_this_one() {
     status.ends = Ends {
         delivered: Some(end(7300, "me@example.org", "250 2.0.0 Ok")),
         failed: Some(end(7 * 86_400, "old@example.com", "550 5.1.1 no such user")),
-        ..Ends::default()
     };
     status.since_start = [0; COUNTS];
     status.in_all = [0; COUNTS];
