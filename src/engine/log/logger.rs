@@ -4,6 +4,7 @@
 //! | target | a line is written | a line is dropped |
 //! | --- | --- | --- |
 //! | standard error | if `poll` reports room, one line at a time | a full pipe, a closed descriptor, a panic while printing |
+//! | standard error that is systemd's journal | the same, as `<LEVEL>TEXT`: the journal has its own time, and shows warnings as such | the same |
 //! | `/dev/log` | by a non-blocking datagram; one new connection if the old one fails | a full socket, no log daemon |
 //!
 //! Dropped lines are counted. The next line that gets through is followed by `event=log_lines_dropped count=N`.
@@ -38,7 +39,12 @@ pub struct Logger {
 }
 
 enum Sink {
-    Stderr { logger: SimpleLogger, turn: Lock<()> },
+    Stderr {
+        logger: SimpleLogger,
+        turn: Lock<()>,
+    },
+    /// Standard error, read by the journal of systemd.
+    Journal(Lock<()>),
     Syslog(Lock<Option<UnixDatagram>>),
 }
 
@@ -61,6 +67,7 @@ impl Logger {
     #[must_use]
     pub fn new(target: LogTarget, level: LevelFilter) -> Self {
         let sink = match target {
+            LogTarget::Stderr if stderr_is_journal() => Sink::Journal(Lock::new(())),
             LogTarget::Stderr => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
                 Sink::Stderr { logger, turn: Lock::new(()) }
@@ -74,8 +81,9 @@ impl Logger {
     /// backtrace would cost a small box 30 MiB of memory for good. Keeps a logger that was installed before.
     pub fn install(self) {
         log::set_max_level(self.level);
+        let mark = if matches!(self.sink, Sink::Journal(_)) { "<2>" } else { "" };
         let _ = log::set_boxed_logger(Box::new(self));
-        panic::set_hook(Box::new(|info| {
+        panic::set_hook(Box::new(move |info| {
             if !PRINTING.get() {
                 let place =
                     info.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
@@ -84,7 +92,7 @@ impl Logger {
                 let text =
                     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
                 // Not by eprintln!, which may panic: a panic in a panic hook ends the process.
-                raw_line(&format!("event=panic place={place} text={text:?}\n"));
+                let _ = raw_line(&format!("{mark}event=panic place={place} text={text:?}\n"));
             }
         }));
     }
@@ -106,6 +114,10 @@ impl Logger {
                 }));
                 PRINTING.set(false);
                 printed.is_ok()
+            }
+            Sink::Journal(turn) => {
+                let _turn = turn.lock();
+                raw_line(&format!("<{}>{text}\n", severity(record.level())))
             }
             Sink::Syslog(socket) => {
                 let mut socket = socket.lock();
@@ -154,10 +166,26 @@ fn stderr_takes_a_line() -> bool {
     ready && fd.revents() == PollFlags::OUT
 }
 
-/// Writes a line to standard error; can neither block nor panic.
-fn raw_line(line: &str) {
-    if stderr_takes_a_line() {
-        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+/// Writes a line to standard error; can neither block nor panic. False if the line was dropped.
+fn raw_line(line: &str) -> bool {
+    stderr_takes_a_line() && rustix::io::write(rustix::stdio::stderr(), line.as_bytes()).is_ok()
+}
+
+/// Whether systemd connected standard error to its journal: its variable names that stream, and may be inherited by a process
+/// with another one (systemd.exec(5)).
+fn stderr_is_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let stderr = rustix::fs::fstat(rustix::stdio::stderr());
+    stderr.is_ok_and(|stderr| stream == *format!("{}:{}", stderr.st_dev, stderr.st_ino))
+}
+
+/// The severity of RFC 3164 §4.1.1.
+const fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
     }
 }
 
@@ -177,15 +205,9 @@ fn printable(mut text: String) -> String {
 
 /// Sends a text as a line of syslog. False if the line was dropped.
 fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -> bool {
-    let severity = match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    };
     let line = format!(
         "<{}>{} pillarbox[{}]: {text}",
-        FACILITY_MAIL | severity,
+        FACILITY_MAIL | severity(level),
         syslog_date(WallTime(SystemClock.wall_micros())),
         std::process::id()
     );
