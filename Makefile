@@ -12,6 +12,7 @@ INSTALL = install -D -m
 INIT     := $(if $(wildcard /sbin/openrc-run /usr/sbin/openrc-run),openrc,$(if $(wildcard /sbin/procd),openwrt,systemd))
 UNITS    = /etc/systemd/system
 TMPFILES = /etc/tmpfiles.d
+ZSH      = $(PREFIX)/share/zsh/site-functions
 MIRROR   = http://deb.debian.org/debian
 
 # Where rustup puts cargo, and Debian its servers, if the shell does not know.
@@ -30,7 +31,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
               cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli /usr/lib/nagios/plugins/check_mailq=monitoring-plugins-standard mdadm=mdadm smartd=smartmontools \
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
-              /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
+              /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash zsh=zsh shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
 .PHONY: help run check test peers faults lint bench install install-files deb test-deb check-32 clean
 
@@ -73,7 +74,7 @@ bench: $(BINARY) ## messages a second, and the time of one call of sendmail; wit
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 
-install: $(BINARY) install-files ## program, its other names, manual, service files, hooks, configuration unless there is one; DESTDIR=, PREFIX=/usr/local, INIT=systemd|openrc|openwrt
+install: $(BINARY) install-files ## program, its other names, manual, completions, service files, hooks, configuration unless there is one; DESTDIR=, PREFIX=/usr/local, INIT=systemd|openrc|openwrt
 
 # Hooks go where their callers are, or into any DESTDIR, which is a package's.
 install-files:
@@ -90,6 +91,8 @@ ifeq ($(INIT),openwrt)
 	test -e $(DESTDIR)/etc/config/pillarbox || $(INSTALL) 600 -t $(DESTDIR)/etc/config packaging/openwrt/config/pillarbox
 else
 	$(INSTALL) 644 -t $(DESTDIR)/etc/fail2ban/filter.d etc/fail2ban/filter.d/*
+	$(INSTALL) 644 etc/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pillarbox
+	$(INSTALL) 644 etc/completions/zsh $(DESTDIR)$(ZSH)/_pillarbox
 	for hook in NetworkManager/dispatcher.d/90-pillarbox network/if-up.d/pillarbox network/if-down.d/pillarbox \
 	        ppp/ip-up.d/90pillarbox ppp/ip-down.d/90pillarbox; do \
 	    test -z "$(DESTDIR)" -a ! -d /etc/$${hook%/*} || $(INSTALL) 755 packaging/hooks/pillarbox $(DESTDIR)/etc/$$hook || exit; \

@@ -181,7 +181,8 @@ fn read(text: &str, settings: &mut Settings, report: &mut WalkReport) {
         let span = error.span().unwrap_or_default();
         if let Some((at, message)) = strange::explain(text, span.start, error.message()) {
             // Behind a text with wrong quotes or escapes the parser reads on as if it were right.
-            let is_torn = !["quoted", "escape", "unicode"].iter().any(|word| error.message().contains(word));
+            let is_torn = !["quoted", "escape", "unicode"].iter().any(|word| error.message().contains(word))
+                || error.message().contains("unquoted");
             torn = if is_torn { torn.min(line_of(at)) } else { torn };
             syntax.push((at, message));
             continue;

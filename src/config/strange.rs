@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `“ ” „ « »` and their like | word processors, web pages | `"` |
 //! | a no-break or zero-width space | web pages, some keyboards | a plain space, or nothing |
+//! | a text without its end, a colon in place of `=` | haste, other formats | what is missing |
 //! | a backslash in `"…"` | paths and passwords of other systems | `\\\\`, or the text in `'…'` |
 
 /// Quotation marks that TOML does not know.
@@ -28,8 +29,22 @@ pub fn explain(text: &str, at: usize, message: &str) -> Option<(usize, String)> 
     let is_strange = |(_, c): &(usize, char)| QUOTES.contains(*c) || BLANKS.contains(*c);
     // A string that begins with a plain mark and ends with another goes on to the end of the line.
     let last = || line.char_indices().rfind(|(_, c)| message.contains("string") && QUOTES.contains(*c));
-    let (offset, c) = outside_of_strings(line).find(is_strange).or_else(last)?;
+    let Some((offset, c)) = outside_of_strings(line).find(is_strange).or_else(last) else {
+        return plain(text, at, message).map(|advice| (at, advice.to_owned()));
+    };
     Some((start + offset, sentence(c)))
+}
+
+/// The usual mistakes with plain characters.
+fn plain(text: &str, at: usize, message: &str) -> Option<&'static str> {
+    match message {
+        "invalid basic string, expected `\"`" => Some("the text does not end; write \" behind it"),
+        "invalid literal string, expected `'`" => Some("the text does not end; write ' behind it"),
+        _ if message.contains("unquoted key") && text.get(at..)?.starts_with(':') => {
+            Some("a colon stands between key and value; write =")
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong with a value that such a blank begins or ends, as copied text does. Within a name it may be meant. `None`: nothing.

@@ -125,6 +125,8 @@ fn strange_characters_are_named() {
             "\u{200b}admin = \"me@example.com\"",
             "f:1:1: a character without width (U+200B) stands here; remove it, or write a plain space",
         ),
+        ("admin: \"me@example.com\"", "f:1:6: a colon stands between key and value; write ="),
+        ("relay.username = 'joe", "f:1:22: the text does not end; write ' behind it"),
         (
             "relay.username = \"DOMAIN\\joe\"",
             "f:1:25: a backslash begins an escape such as \\n in \"…\"; write \\\\ for one, or the text in '…'",
@@ -190,7 +192,10 @@ fn a_bad_value_says_what_to_write() {
             "f:2:1: unknown key \"user\"; write \"username\"; `user` is the system user of the daemon",
         ),
         ("relay.host = \"smtp://a\"", "f:1:7: unknown key \"host\"; did you mean \"smarthost\"?"),
-        ("relay.password = \"x\"", "f:1:7: unknown key \"password\"; did you mean \"password_file\"?"),
+        (
+            "relay.password = \"x\"",
+            "f:1:7: unknown key \"password\"; write the password into /etc/pillarbox/password, or name another file by password_file",
+        ),
         ("password = \"x\"", "f:1:1: unknown key \"password\"; did you mean `relay.password_file`?"),
         ("[relai]\nport = 25", "f:1:2: unknown key \"relai\"; did you mean \"relay\"?"),
         ("conections = 5", "f:1:1: unknown key \"conections\"; did you mean `limits.connections`?"),
@@ -383,7 +388,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "relay.smarthost = \"smtp.example.com\"",
-            "f:1:19: \"smtp.example.com\" has no scheme; write one of smtp://, smtp+starttls://, smtps://, lmtp:// in front",
+            "f:1:19: \"smtp.example.com\" has no scheme; write smtps://smtp.example.com, or another of smtp://, smtp+starttls://, smtps://, lmtp://",
         ),
         (
             "relay.smarthost = \"smtp://u:p@smtp.example.com\"",
@@ -440,7 +445,7 @@ fn a_bad_value_says_what_to_write() {
             "port = 25",
             "f:1:1: unknown key \"port\"; `port` belongs to [relay]; write `relay.port` above the first [table]",
         ),
-        ("admin = \"me", "f:1:12: invalid basic string; write `\"`"),
+        ("admin = \"me", "f:1:12: the text does not end; write \" behind it"),
         ("admin = me@example.com", "f:1:9: text stands in quotes; write \"me@example.com\""),
         ("relay.port = 025", "f:1:14: unexpected leading zero; remove it"),
         ("rewrite.repair = yes", "f:1:18: a string is not allowed here; write true or false"),

@@ -127,6 +127,9 @@ fn advice(here: &Table, key: &str) -> String {
                 None => there,
             }
         }
+        (_, Some(name @ "password_file"), ..) => {
+            format!("write the password into /etc/pillarbox/password, or name another file by {name}")
+        }
         (_, Some(name), ..) | (.., Some(name)) => format!("did you mean \"{name}\"?"),
         (_, _, Some((table, row)), _) => format!("did you mean `{}`?", path(table, row)),
         _ => {

@@ -81,7 +81,15 @@ impl Smarthost {
     pub fn parse(url: &str) -> Result<Self, String> {
         let schemes = || SCHEMES.map(|(name, ..)| format!("{name}://")).join(", ");
         let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(format!("\"{url}\" has no scheme; write one of {} in front", schemes()));
+            let likely = match url.rsplit_once(':') {
+                Some((_, "587")) => "smtp+starttls",
+                Some((_, "25")) => "smtp",
+                _ => "smtps",
+            };
+            return Err(format!(
+                "\"{url}\" has no scheme; write {likely}://{url}, or another of {}",
+                schemes()
+            ));
         };
         let Some(&(_, scheme, default_port)) =
             SCHEMES.iter().find(|(name, ..)| name.eq_ignore_ascii_case(scheme))

@@ -15,6 +15,13 @@ use crate::protocol::request::{BadRequest, Request};
 use std::ffi::OsString;
 use std::path::Path;
 
+/// The words.
+pub const ROWS: &str = "\
+up\tends all pauses, and tries what waits now
+down\ttries nothing, and lets nothing expire
+metered\tsends only urgent mail (Priority, X-Priority, Importance)
+";
+
 /// Tells the daemon.
 ///
 /// # Errors

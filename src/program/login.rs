@@ -59,7 +59,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The options of the command line.
-pub const OPTIONS: &[&str] = &["status"];
+pub const ROWS: &str = "--status\twhose token, until when, and what the provider answered last\n";
 
 /// Logs in, or shows how the logins stand.
 ///

@@ -6,7 +6,7 @@
 //! | `sendmail/` | sendmail(8) and `mail`, with command lines of their own; it also starts `queue` and `serve` for its old flags |
 //!
 //! Shared by commands, and using none of them: `privileges` (from root to `user`), `remote` (the client of the control
-//! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `terminal`, `exit`. Apart from
+//! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `help` (rows of options), `terminal`, `exit`. Apart from
 //! sendmail, and from setup, which ends with `login`, no command uses another. A command returns a [`CommandFailure`] instead of
 //! ending the process, so tests can run it. [`run`] makes the exit code of it.
 //!
@@ -23,6 +23,7 @@ pub mod check;
 pub mod confinement;
 pub mod exit;
 pub mod findings;
+pub mod help;
 pub mod link;
 pub mod login;
 pub mod passwd;
@@ -48,19 +49,17 @@ use std::path::{Path, PathBuf};
 const CONFIG: &str = "/etc/pillarbox/pillarbox.toml";
 
 /// A command.
-struct CommandRow {
+pub struct CommandRow {
     /// The word of the command line.
-    name: &'static str,
+    pub name: &'static str,
     /// The operands, for the help; if empty, the command takes none.
-    operands: &'static str,
+    pub operands: &'static str,
     /// Whose flags follow the name.
     arguments: ArgumentStyle,
-    /// Options of its own, which [`parse`] puts among the operands.
-    options: &'static [&'static str],
+    /// Its words, and options of its own, which [`parse`] puts among the operands: see [`help::rows`].
+    pub rows: &'static str,
     /// One line for the help.
-    about: &'static str,
-    /// Its own help, if it has more to tell.
-    help: Option<fn() -> String>,
+    pub about: &'static str,
     /// Runs it, with the configuration and the operands.
     run: fn(&Path, &[OsString]) -> Result<(), CommandFailure>,
 }
@@ -68,120 +67,108 @@ struct CommandRow {
 /// The parser of the arguments after the name of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ArgumentStyle {
-    /// [`parse`]: the flags that all commands have, and [`CommandRow::options`].
+    /// [`parse`]: the flags that all commands have, and [`CommandRow::rows`].
     Common,
     /// The command itself.
     Own,
 }
 
 /// Every command.
-const COMMANDS: [CommandRow; 12] = [
+pub const COMMANDS: [CommandRow; 12] = [
     CommandRow {
         name: "serve",
         operands: "",
         arguments: ArgumentStyle::Common,
-        options: &[],
+        rows: "",
         about: "run the daemon, in the foreground",
-        help: None,
         run: |config, _| serve::run(config),
     },
     CommandRow {
         name: "check",
         operands: "",
         arguments: ArgumentStyle::Common,
-        options: &[],
+        rows: "",
         about: "find mistakes in the configuration and in the files that it names",
-        help: None,
         run: |config, _| check::run(config),
     },
     CommandRow {
         name: "setup",
         operands: "[OPTION…]",
         arguments: ArgumentStyle::Common,
-        options: setup::OPTIONS,
+        rows: setup::ROWS,
         about: "ask three questions, test the answers, write the configuration",
-        help: Some(setup::help),
         run: setup::run,
     },
     CommandRow {
         name: "login",
         operands: "[NAME]",
         arguments: ArgumentStyle::Common,
-        options: login::OPTIONS,
+        rows: login::ROWS,
         about: "get a token (OAuth 2.0) for a smarthost's login; --status",
-        help: None,
         run: login::run,
     },
     CommandRow {
         name: "queue",
         operands: "[WORD…]",
         arguments: ArgumentStyle::Common,
-        options: &["json", "all"],
+        rows: queue::ROWS,
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
-        help: None,
         run: queue::run,
     },
     CommandRow {
         name: "probe",
         operands: "ADDRESS",
         arguments: ArgumentStyle::Common,
-        options: &["json", "send"],
+        rows: probe::ROWS,
         about: "try each step of a delivery without sending: what fails, and what to change",
-        help: None,
         run: probe::run,
     },
     CommandRow {
         name: "status",
         operands: "[--json|…]",
         arguments: ArgumentStyle::Common,
-        options: status::OPTIONS,
-        about: "say how things are, and what to do; --all, --html, --json, --prometheus, --check",
-        help: None,
+        rows: status::ROWS,
+        about: "say how things are, and what to do; also for monitors and as a page",
         run: status::run,
     },
     CommandRow {
         name: "link",
         operands: "up|down|metered",
         arguments: ArgumentStyle::Common,
-        options: &[],
+        rows: link::ROWS,
         about: "tell the daemon whether the network can be reached",
-        help: None,
         run: link::run,
     },
     CommandRow {
         name: "passwd",
         operands: "NAME",
         arguments: ArgumentStyle::Common,
-        options: &[],
+        rows: "",
         about: "read a password, print a line for the users file",
-        help: None,
         run: |_, operands| passwd::run(operands),
     },
     CommandRow {
         name: "newaliases",
         operands: "",
         arguments: ArgumentStyle::Common,
-        options: &[],
+        rows: "",
         about: "do nothing: the aliases are read as they are",
-        help: None,
         run: |_, _| Ok(()),
     },
     CommandRow {
         name: "sendmail",
         operands: "[flags] [ADDRESS…]",
         arguments: ArgumentStyle::Own,
-        options: &[],
+        rows: "",
         about: "take a message from standard input, as sendmail(8)",
-        help: None,
         run: |config, arguments| sendmail::run(arguments, config),
     },
     CommandRow {
         name: "mail",
         operands: "[flags] ADDRESS…",
         arguments: ArgumentStyle::Own,
-        options: &[],
+        rows: sendmail::mail::ROWS,
         about: "send standard input as a message, as scripts call mail(1)",
-        help: None,
         run: |config, arguments| sendmail::mail::run(arguments, config),
     },
 ];
@@ -261,42 +248,50 @@ fn parse(
     command: Option<&'static CommandRow>,
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<Parsed, CommandFailure> {
-    let usage = |error: String| CommandFailure {
-        code: exit::USAGE,
-        lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
-    };
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut command, mut config, mut operands) = (command, None, Vec::new());
-    while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
+    while let Some(argument) = parser.next().map_err(|error| unread(command, &error))? {
         match argument {
             Short('h') | Long("help") => {
-                return Ok(Parsed::Print(command.and_then(|row| row.help).map_or_else(help, |help| help())));
+                return Ok(Parsed::Print(command.map_or_else(help, help_of)));
             }
             Short('V') | Long("version") => return Ok(Parsed::Print(version())),
             Short('c') | Long("config") => {
-                config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
+                config = Some(PathBuf::from(parser.value().map_err(|error| unread(command, &error))?));
             }
+            Value(name) if command.is_none() && name == "help" => return Ok(Parsed::Print(help())),
             Value(name) if command.is_none() => {
                 let row = name.to_str().and_then(row);
-                let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
+                let row = row.ok_or_else(|| usage(None, &format!("there is no command {name:?}")))?;
                 if row.arguments == ArgumentStyle::Own {
-                    let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
+                    let rest = parser.raw_args().map_err(|error| unread(command, &error))?;
                     return Ok(Parsed::Run(row, config, rest.collect()));
                 }
                 command = Some(row);
             }
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
-            Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
+            Long(option) if command.is_some_and(|row| help::option(row.rows, option).is_some()) => {
                 operands.push(format!("--{option}").into());
                 operands.extend(parser.optional_value());
             }
-            argument => return Err(usage(argument.unexpected().to_string())),
+            argument => return Err(unread(command, &argument.unexpected())),
         }
     }
     match command {
         Some(row) => Ok(Parsed::Run(row, config, operands)),
-        None => Err(usage("name a command".into())),
+        None => Err(usage(None, "name a command")),
     }
+}
+
+fn unread(command: Option<&CommandRow>, error: &lexopt::Error) -> CommandFailure {
+    usage(command, &error.to_string())
+}
+
+/// A command line that can't be read, and where to look.
+fn usage(command: Option<&CommandRow>, error: &str) -> CommandFailure {
+    let (space, name) = command.map_or(("", ""), |row| (" ", row.name));
+    let lines = vec![format!("pillarbox: {error}"), format!("try: pillarbox{space}{name} --help")];
+    CommandFailure { code: exit::USAGE, lines }
 }
 
 /// The version, and what decides about most reports of mistakes: the library for TLS and the target.
@@ -306,14 +301,24 @@ fn version() -> String {
     format!("pillarbox {version}\nTLS: {tls}\ntarget: {}-{os}{libc}\n", std::env::consts::ARCH)
 }
 
+/// What all commands take.
+pub const COMMON: &str = "\
+-c, --config FILE\tthe configuration (default: /etc/pillarbox/pillarbox.toml)
+-h, --help\tthis text; behind a command: its words and options
+-V, --version\tthe version";
+
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
         text.push_str(&format!("  {:10} {:19} {}\n", row.name, row.operands, row.about));
     }
-    text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
-    text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
-    text
+    text + "\n" + &help::shown(COMMON)
+}
+
+fn help_of(row: &CommandRow) -> String {
+    let CommandRow { name, operands, about, rows, .. } = row;
+    let usage = format!("pillarbox [--config FILE] {name} {operands}");
+    format!("usage: {}\n\n{name}: {about}\n\n", usage.trim_end()) + &help::shown(rows) + &help::shown(COMMON)
 }
 
 #[cfg(test)]
@@ -404,21 +409,31 @@ mod tests {
         for line in ["", "frobnicate", "serve now", "serve --fast", "serve --json", "-c"] {
             assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
         }
+        let told = |line: &str| {
+            parse(None, line.split(' ').map(OsString::from)).err().map(|failure| failure.lines.concat())
+        };
+        assert!(told("serve --fast").is_some_and(|told| told.ends_with("try: pillarbox serve --help")));
         assert_eq!(parsed("--help"), Err(exit::OK));
+        assert_eq!(parsed("help"), Err(exit::OK));
         let printed = |line: &str| match parse(None, line.split(' ').map(OsString::from)) {
             Ok(Parsed::Print(text)) => text,
             _ => String::new(),
         };
-        assert_eq!(printed("check --help"), help());
-        for option in setup::OPTIONS {
-            for line in ["setup --help", "setup -h", "setup --admin a@b.example --help"] {
+        for row in COMMANDS.iter().filter(|row| row.arguments == ArgumentStyle::Common) {
+            let name = row.name;
+            for line in [format!("{name} --help"), format!("{name} -h")] {
+                let text = printed(&line);
                 assert!(
-                    printed(line).contains(&format!("\n  --{option} "))
-                        || printed(line).contains(&format!("\n  --{option}\n")),
-                    "{option}"
+                    text.starts_with("usage: ") && text.contains(&format!("\n{name}: {}\n", row.about)),
+                    "{text}"
                 );
+                for row in help::rows(row.rows) {
+                    assert!(text.contains(&format!("\n  {} ", row.name)), "{name} {}", row.name);
+                }
             }
+            assert_eq!(printed(&format!("{name} --version")), version());
         }
+        assert!(printed("setup --admin a@b.example --help").contains("\n  --admin ADDRESS "));
         assert!(COMMANDS.iter().all(|row| help().contains(row.name)));
     }
 }

@@ -40,6 +40,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The options.
+pub const ROWS: &str = "\
+--send\tthen sends a test message, and tells its outcome or what it waits for
+--json\tan object for each line
+";
+
 /// How long the walk may take, from the start of the process on.
 const WALK: Duration = Duration::from_secs(50);
 /// When the process ends at the latest, whatever hangs.

@@ -33,6 +33,20 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
+/// The words and options.
+pub const ROWS: &str = "\
+list\tthe messages that wait, as mailq prints them; also without a word
+show ID\tenvelope, history of attempts, and the message
+flush [ID…|@domain…]\ttries these now, or all
+hold ID…\tkeeps them until a release; ID may be all
+release ID…\tends that
+remove ID…\tdrops them, and tells nobody
+bounce ID…\treturns them to their sender
+run\tone pass over what is due, in this process, for cron on a box without a daemon
+--all\twith run: over all messages
+--json\twith list: an object for each message, one a line
+";
+
 /// Carries out the operands.
 ///
 /// # Errors

@@ -31,14 +31,14 @@ mod next;
 mod options;
 mod questions;
 
-pub use options::{OPTIONS, help};
+pub use options::ROWS;
 
 use super::exit::{self, CommandFailure};
 use super::login;
 use super::privileges;
 use super::remote::client::is_served;
 use super::remote::screen::escaped;
-use super::steps::{code, line};
+use super::steps::{Once, code, line};
 use crate::config::{self, Settings, host};
 use crate::engine::control::listing::json_text;
 use crate::engine::daemon::{maildirs, resolver};
@@ -215,7 +215,11 @@ fn test_until_right(
             say(&steps(&trial, &[Mark::Warn]));
             return Ok(trial.smarthost.into_iter().next());
         };
-        say(&steps(&trial, &[Mark::Ok, Mark::Warn, Mark::Fail]));
+        // What worked says nothing about a wrong password.
+        let shows_all = !is_wrong_password(failure);
+        let marks =
+            if shows_all { &[Mark::Ok, Mark::Warn, Mark::Fail][..] } else { &[Mark::Warn, Mark::Fail] };
+        say(&steps(&trial, marks));
         if attempt < ATTEMPTS_MAX && is_wrong_password(failure) && questions::ask_again(answers)? {
             candidates = vec![trial.smarthost];
             continue;
@@ -233,7 +237,13 @@ fn is_wrong_password(failure: &Step) -> bool {
 }
 
 fn steps(trial: &Trial, marks: &[Mark]) -> String {
-    trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
+    let (mut once, mut text) = (Once::default(), String::new());
+    for step in trial.steps.iter().filter(|step| marks.contains(&step.mark)) {
+        if let Some(step) = once.told(step) {
+            text.push_str(&line(&step, false));
+        }
+    }
+    text
 }
 
 /// Tests the candidates.

@@ -23,8 +23,17 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// All options, with and without a value.
-pub const OPTIONS: &[&str] =
-    &["all", "html", "json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
+pub const ROWS: &str = "\
+--all\tevery figure, also those that are zero
+--html\ta page for a web server, with plots of the last day and month
+--json\tone object
+--prometheus\ttext for Prometheus
+--check\tone line, and exit code 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3, for Nagios and its like
+--warning NUMBER\twith --check: so many waiting messages are a WARNING
+--critical NUMBER\twith --check: so many are CRITICAL
+--warning-age DURATION\twith --check: a message that waits so long (such as 30m) is a WARNING
+--critical-age DURATION\twith --check: one that waits so long is CRITICAL
+";
 const CHECK: &str = "--check";
 
 /// Asks the daemon, and shows its answer.

@@ -55,6 +55,36 @@ pub fn line(step: &Step, is_colourful: bool) -> String {
     format!("{colour}{mark:<4}{end} {stage:<9} {took:>6} ms  {text}\n{hint}")
 }
 
+/// What was told before: people are told equal things once.
+#[derive(Default)]
+pub struct Once {
+    advice: Vec<&'static str>,
+    failures: Vec<(Stage, bool, String)>,
+}
+
+impl Once {
+    /// The step without what was told before; `None` if all of it was.
+    pub fn told(&mut self, step: &Step) -> Option<Step> {
+        if step.mark == Mark::Ok {
+            return Some(step.clone());
+        }
+        // A warning that has become the failure is told again: it decides.
+        let failure = (step.stage, step.mark == Mark::Fail, step.text.clone());
+        if self.failures.contains(&failure) {
+            return None;
+        }
+        self.failures.push(failure);
+        let mut step = step.clone();
+        let is_known = step.hint.is_some_and(|hint| self.advice.contains(&hint));
+        if is_known {
+            step.hint = None;
+        } else {
+            self.advice.extend(step.hint);
+        }
+        Some(step)
+    }
+}
+
 /// An object for programs, in a line.
 #[must_use]
 pub fn json(step: &Step) -> String {

@@ -154,7 +154,7 @@ impl Request {
             }
             ["queue", word, rest @ ..] => {
                 let known = CHANGES.iter().find(|(known, _)| known == word);
-                let &(_, change) = known.ok_or_else(|| usage("no such word; see pillarbox(8)"))?;
+                let &(_, change) = known.ok_or_else(|| usage("no such word; see pillarbox queue --help"))?;
                 parse_messages(rest).map(|messages| Self::Change(change, messages))
             }
             ["status"] => Ok(Self::Status(Show::Text)),

@@ -12,6 +12,8 @@
 
 /// Rules about the source itself: allowed imports, places of unsafe and of syncs, sizes.
 mod architecture;
+/// What shells offer behind `pillarbox`, against the help.
+mod completions;
 /// README, docs/ and manual pages against the rows of the code.
 mod documentation;
 /// Turns of phrase that read as translated.

@@ -55,6 +55,35 @@ fn command(place: &Place) -> Command {
     place.command(Path::new(env!("CARGO_BIN_EXE_pillarbox")))
 }
 
+/// As systemd says that standard error is its journal: levels stand in front, for `journalctl -p warning`. A variable that names
+/// another stream was inherited, and changes nothing.
+#[test]
+fn the_journal_gets_the_level_of_each_line() {
+    use std::os::unix::fs::MetadataExt;
+    for is_journal in [true, false] {
+        let place = Place::new();
+        place.configure("relay.smarthost = \"smtp://127.0.0.1:1\"\n");
+        let mut command = command(&place);
+        let log = std::fs::metadata(place.path("log")).unwrap();
+        let inode = if is_journal { log.ino() } else { log.ino() + 1 };
+        let daemon = place.run(command.env("JOURNAL_STREAM", format!("{}:{inode}", log.dev())));
+        send(place.port, "s@y.test", "a@far.test", MESSAGE);
+        let paused = place.wait_for_log(&["event=paused"]);
+        let accepted = place.wait_for_log(&["event=accepted"]);
+        daemon.stop();
+        let log = place.log();
+        if is_journal {
+            assert!(
+                paused.starts_with("<4>event=paused ") && accepted.starts_with("<6>event=accepted "),
+                "{log}"
+            );
+            assert!(log.lines().all(|line| line.starts_with('<')), "{log}");
+        } else {
+            assert!(paused.contains("WARN") && !log.contains("<4>"), "{log}");
+        }
+    }
+}
+
 #[test]
 fn mail_goes_on_when_the_reader_of_the_log_goes() {
     let place = Place::new();

@@ -37,6 +37,8 @@ mod certificates;
 mod clients;
 /// Clocks that jump while mail waits.
 mod clock;
+/// What bash and zsh offer behind `pillarbox`.
+mod completions;
 /// What the daemon, the agent and the command process may do, tried from within.
 mod confinement;
 /// `kill -9` under load.
@@ -97,6 +99,8 @@ mod relay;
 mod rewrite;
 /// The rights that the daemon still has once it is ready.
 mod rights;
+/// docs/screens.md: what the commands show, from real runs.
+mod screens;
 /// Hostile clients around TLS and AUTH: clear text, silence and floods.
 mod secured;
 /// sendmail with a daemon: all callers, and processes that are killed.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Output, Stdio};
 
 /// `setup` with the configuration `etc/pillarbox.toml`, whose further lines keep all files within the place.
-fn command(place: &Place, arguments: &[&str]) -> Command {
+pub(super) fn command(place: &Place, arguments: &[&str]) -> Command {
     let (d, dns) = (place.dir.display(), place.dns_port);
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     command.arg("-c").arg(place.path("etc/pillarbox.toml")).arg("setup").args(arguments);
@@ -59,7 +59,7 @@ fn mode(place: &Place, name: &str) -> u32 {
 }
 
 /// A Postfix that requires STARTTLS and a login on the port, with the files that it needs.
-fn smarthost(place: &Place, port: u16) -> (Postfix, Running, Running) {
+pub(super) fn smarthost(place: &Place, port: u16) -> (Postfix, Running, Running) {
     Authority::new(place).sign(place, "smart", &["smart.test"], 30);
     let dovecot = dovecot(place);
     let options = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
@@ -129,6 +129,15 @@ fn answers_by_options_are_tested_and_written() {
     assert!(read(&place, "pillarbox.toml").contains(&format!("\"smtps://smart.test:{port}\"")));
 }
 
+/// The two ends of a terminal: that of a person, and that of a program.
+pub(super) fn terminal() -> (File, File) {
+    let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keys).unwrap();
+    unlockpt(&keys).unwrap();
+    let path = ptsname(&keys, Vec::new()).unwrap().into_string().unwrap();
+    (File::from(keys), File::options().read(true).write(true).open(path).unwrap())
+}
+
 /// A terminal and the program that reads from it.
 struct Terminal {
     keys: File,
@@ -138,13 +147,9 @@ struct Terminal {
 
 impl Terminal {
     fn start(place: &Place, arguments: &[&str]) -> Self {
-        let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&keys).unwrap();
-        unlockpt(&keys).unwrap();
-        let path = ptsname(&keys, Vec::new()).unwrap().into_string().unwrap();
-        let line = File::options().read(true).write(true).open(path).unwrap();
+        let (keys, line) = terminal();
         let child = command(place, arguments).stdin(line.try_clone().unwrap()).spawn().unwrap();
-        Self { keys: File::from(keys), line, child }
+        Self { keys, line, child }
     }
 
     /// Waits for a prompt and then types.

@@ -122,7 +122,7 @@ static ROWS: [Row; 38] = [
     counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
     counter("messages_accepted", Some(("door", "lmtp")), MESSAGES, Count::ByLmtp),
     counter("messages_accepted", Some(("door", "sendmail")), MESSAGES, Count::ByDrop),
-    counter("messages_accepted_bytes", None, "Size of accepted messages", Count::Octets),
+    counter("messages_accepted_bytes", None, "Octets of accepted messages", Count::Octets),
     counter("refusals", Some(("reason", "address")), REFUSALS, Count::RefusedAddress),
     counter("refusals", Some(("reason", "policy")), REFUSALS, Count::RefusedPolicy),
     counter("refusals", Some(("reason", "other")), REFUSALS, Count::RefusedOther),
@@ -135,16 +135,16 @@ static ROWS: [Row; 38] = [
     counter("notices", None, "Notices to senders and to admin", Count::Notices),
     counter("logins", Some(("result", "right")), "Logins of clients", Count::LoginsRight),
     counter("logins", Some(("result", "wrong")), "Logins of clients", Count::LoginsWrong),
-    counter("connections", Some(("result", "taken")), "Connections of clients since the start", Count::ConnectionsTaken),
-    counter("connections", Some(("result", "refused")), "Connections of clients since the start", Count::ConnectionsRefused),
+    counter("connections", Some(("result", "taken")), "Connections of clients", Count::ConnectionsTaken),
+    counter("connections", Some(("result", "refused")), "Connections of clients", Count::ConnectionsRefused),
     counter("tls_handshake_failures", None, "TLS handshakes of clients that failed", Count::HandshakesFailed),
     counter("log_lines_dropped", None, "Log lines that were dropped", Count::LogLinesDropped),
     counter("alarms", None, "Alarms raised", Count::Alarms),
 ];
 
 const MESSAGES: &str = "Accepted messages";
-const REFUSALS: &str = "Replies 5yz, by what they are about, and 4yz";
-const ATTEMPTS: &str = "Ends of attempts at recipients";
+const REFUSALS: &str = "Refusals by this host, by subject";
+const ATTEMPTS: &str = "Outcomes for recipients";
 
 const fn gauge(name: &'static str, about: &'static str, get: fn(&Status) -> u64, unit: Unit) -> Row {
     Row { name, label: None, about, value: MetricValue::Gauge(get, unit) }

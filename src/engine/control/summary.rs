@@ -23,7 +23,7 @@ use super::listing::clean;
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
-use crate::rules::advice::monitor::{Figures, Level, coming, lasting, span};
+use crate::rules::advice::monitor::{Figures, Level, coming, lasting, size, span};
 use crate::rules::pacing::downtime::Uplink;
 use crate::smtp::client::Waiting;
 
@@ -143,16 +143,6 @@ fn are(number: u64) -> String {
 /// `1 message waits`, `3 messages wait`.
 fn wait(number: u64) -> String {
     if number == 1 { "1 message waits".to_owned() } else { format!("{number} messages wait") }
-}
-
-/// A size in the unit that suits it: `12 KiB`.
-pub(super) fn size(octets: u64) -> String {
-    match octets {
-        0..1024 => format!("{octets} octets"),
-        1024..1_048_576 => format!("{} KiB", octets / 1024),
-        1_048_576..1_073_741_824 => format!("{}.{} MiB", octets >> 20, (octets >> 10) % 1024 * 10 / 1024),
-        _ => format!("{}.{} GiB", octets >> 30, (octets >> 20) % 1024 * 10 / 1024),
-    }
 }
 
 type Certificate = (String, Result<WallTime, String>);

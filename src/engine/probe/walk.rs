@@ -59,6 +59,7 @@ use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::monitor::size;
 use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
@@ -294,14 +295,12 @@ impl Walk<'_> {
         let kept = self.site.settings.limits.free_space;
         let shown = path.display();
         match free_space(path) {
-            Ok(free) if has_room(free, kept, TRIAL_OCTETS) => {
-                Ok(format!("{shown}: {} KiB free", free / 1024))
-            }
+            Ok(free) if has_room(free, kept, TRIAL_OCTETS) => Ok(format!("{shown}: {} free", size(free))),
             Ok(free) => {
                 let text = format!(
-                    "{shown}: no space left: {} KiB free, limits.free_space keeps {}",
-                    free / 1024,
-                    kept / 1024
+                    "{shown}: no space left: {} free, limits.free_space keeps {}",
+                    size(free),
+                    size(kept)
                 );
                 Err(Diagnostic::local(EnhancedStatus::SYSTEM_FULL, text))
             }

@@ -11,6 +11,7 @@
 //! | `heartbeat.every` | – | nobody is named who would get its mail |
 //! | `admin`, `local.catch_all` | no such user, or one without a mailbox; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
+//! | `relay.smarthost` | – | a port on which TLS begins in another way |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
 //! | `[oauth]` | – | no login takes a token; nobody has logged in yet, or the token is refused |
 //! | `relay.certificate`, `relay.fingerprint`, `relay.tls_name` | no smarthost; a key without its certificate | "external" without a certificate |
@@ -34,6 +35,7 @@ use crate::engine::inbound::listener;
 use crate::engine::outbound::tokens::TokenKeeper;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::fold::fold;
+use crate::mail::next_hop::Scheme;
 use crate::mail::unqualified::Unqualified;
 use crate::program::remote::client::is_served;
 use crate::rules::routing::route::{Destination, LocalUser, LocalUsers, NoRoute, Routed};
@@ -59,6 +61,7 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     aliases(site, found);
     tokens(site, places, found);
     login(site, places, found);
+    ports(site, places, found);
     certificates(site, places, found);
     networks(site, places, found);
     listeners(site, places, found);
@@ -71,8 +74,8 @@ fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
     let Some(flaw) = hostname_flaw(&site.hostname) else { return };
     if name.contains('.') || site.rewrite.is_idle() {
         let text = format!(
-            "the hostname {name:?} {flaw}: EHLO says an address literal, and not all hosts take mail of such a domain; \
-             write a name such as \"box.example.org\""
+            "the hostname {name:?} {flaw}: pillarbox greets by its address then, and some hosts refuse that; write a name \
+             such as \"box.example.org\""
         );
         found.warn(places.of("", "hostname"), text);
     }
@@ -267,11 +270,27 @@ fn login(site: &Site, places: &Places, found: &mut CheckReport) {
     let says_sender = rewrite.from.is_some() || rewrite.domain.is_some() || !rewrite.senders.is_empty();
     if !says_sender && Mailbox::parse(&relay.username).is_err() {
         let text = format!(
-            "this login is no address, so mail leaves as from root@{} and its like, which few such hosts take; write \
+            "this login is no address, so mail leaves as from root@{}, which most providers refuse; write \
              rewrite.from = \"alerts@example.com\", an address that the account may send from",
             site.hostname
         );
         found.warn(place, text);
+    }
+}
+
+/// Ports on which TLS begins in another way than the URL says.
+fn ports(site: &Site, places: &Places, found: &mut CheckReport) {
+    for host in &site.settings.relay.smarthost {
+        let (port, other) = match (host.host.scheme, host.host.port) {
+            (Scheme::Smtps, port @ (25 | 587)) => (port, "smtp+starttls"),
+            (Scheme::SmtpStartTls, port @ 465) => (port, "smtps"),
+            _ => continue,
+        };
+        let text = format!(
+            "TLS begins in another way on port {port} of nearly all hosts; write {other}://{}:{port}",
+            host.host.host
+        );
+        found.warn(places.of("relay", "smarthost"), text);
     }
 }
 

@@ -170,17 +170,17 @@ fn findings(site: &Site, state: &DaemonState, leaves: bool) -> Vec<Finding> {
     let mut warn = |text: String| found.push((Mark::Warn, text, None));
     let (waiting, reason) = &state.waiting;
     if *waiting > 0 {
-        let domain = if *waiting == 1 { "message" } else { "messages" };
-        warn(format!("the daemon has {waiting} {domain} for this domain that wait: {reason}"));
+        let wait =
+            if *waiting == 1 { "message for this domain waits" } else { "messages for this domain wait" };
+        warn(format!("{waiting} {wait}: {reason}"));
     }
     if state.held > 0 {
-        warn(format!("{} messages are held by the operator", state.held));
+        let are = if state.held == 1 { "message is" } else { "messages are" };
+        warn(format!("{} {are} held by the operator", state.held));
     }
     if state.kept > 0 {
-        warn(format!(
-            "{} messages to admin can't be delivered, and are held: see pillarbox queue",
-            state.kept
-        ));
+        let are = if state.kept == 1 { "message to admin is" } else { "messages to admin are" };
+        warn(format!("{} {are} held, because no delivery was possible: see pillarbox queue", state.kept));
     }
     for (route, reason) in &state.routes {
         warn(format!("the route {route} pauses: {reason}"));
@@ -290,9 +290,9 @@ mod tests {
         let all = DaemonState { waiting: (2, "450 later".into()), link: Uplink::Up, ..read(STATUS) };
         let all = shown("", &all, true).join("\n");
         for words in [
-            "2 messages for this domain that wait: 450 later",
+            "2 messages for this domain wait: 450 later",
             "2 messages are held",
-            "1 messages to admin",
+            "1 message to admin is held",
             "far.example pauses",
         ] {
             assert!(all.contains(words), "{words}: {all}");

@@ -15,7 +15,7 @@ use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
 use crate::program::exit;
 use crate::program::remote::screen::escaped;
-use crate::program::steps::{code, json, line};
+use crate::program::steps::{Once, code, json, line};
 use crate::rules::advice::hints::hint;
 use crate::rules::advice::row::Peer;
 use crate::rules::advice::step::Stage;
@@ -59,36 +59,6 @@ pub(super) struct StepScreen {
     /// The failed steps so far.
     pub failures: Vec<Step>,
     once: Once,
-}
-
-/// What was told before.
-#[derive(Default)]
-struct Once {
-    advice: Vec<&'static str>,
-    failures: Vec<(Stage, bool, String)>,
-}
-
-impl Once {
-    /// The step without what was told before; `None` if all of it was.
-    fn told(&mut self, step: &Step) -> Option<Step> {
-        if step.mark == Mark::Ok {
-            return Some(step.clone());
-        }
-        // A warning that has become the failure is told again: it decides.
-        let failure = (step.stage, step.mark == Mark::Fail, step.text.clone());
-        if self.failures.contains(&failure) {
-            return None;
-        }
-        self.failures.push(failure);
-        let mut step = step.clone();
-        let is_known = step.hint.is_some_and(|hint| self.advice.contains(&hint));
-        if is_known {
-            step.hint = None;
-        } else {
-            self.advice.extend(step.hint);
-        }
-        Some(step)
-    }
 }
 
 impl StepScreen {

@@ -10,26 +10,28 @@
 //! | `-a ARGUMENT` | a header field such as `X-Priority: 1`; otherwise a file to attach, as s-nail has it |
 //! | `-A FILE` | a file to attach |
 //! | `-c LIST`, `-b LIST` | more recipients, shown in Cc or hidden |
-//! | `-E` | sends nothing if standard input is empty |
+//! | `-E` | sends nothing if standard input is empty; with a command of mailutils behind it (`set escape`): ignored |
 //! | `-t` | the message begins with its header section, which names recipients, too |
 //! | `-q FILE` | a file whose text comes first |
 //! | `-S KEY=VALUE` | `from` and `replyto` count; all others, such as a smarthost and its password, are ignored |
 //! | `-v` | tells the id of the message |
+//! | `-h`, `--help`, `-V`, `--version` | the help, the version |
 //! | `-i -n -N -d -I -B -F -R -~`, `-M TYPE`, `-X COMMAND` | accepted and ignored |
 //! | `-f -u -e -H -L -p -T` | refused: they read a mailbox |
 //!
-//! Flags may follow the addresses, as scripts write `mail root -s text`; but not those that read a file: an address that a web
+//! Behind `--`, `-f`, `-r` and `-F` are those of sendmail, as bsd-mailx has it. Flags may follow the addresses, as scripts write `mail root -s text`; but not those that read a file: an address that a web
 //! form gave must not send a file away.
 
 mod attachment;
 
 use super::addresses::{read_list, read_sender};
-use super::content::{MessageFilter, subject_field};
+use super::content::{MessageFilter, from_field, subject_field};
 use super::handover::Handover;
 use super::{read_input, settings};
 use crate::mail::address_list;
 use crate::mail::envelope::Body;
 use crate::program::exit::{self, CommandFailure};
+use crate::program::{self, help};
 use crate::store::drop::{DropEnvelope, Sender};
 use crate::sys::journal;
 use attachment::Parts;
@@ -37,6 +39,23 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
+/// The flags, for the help: see [`help::rows`].
+pub const ROWS: &str = "\
+-s SUBJECT\tthe Subject
+-r FROM\tthe sender
+-a FIELD\ta header field, such as \"X-Priority: 1\"; or a file to attach
+-A FILE\tattaches a file
+-c ADDRESS\tgets a copy
+-b ADDRESS\tgets a copy that the others don't see
+-E\tsends nothing if standard input is empty
+-t\ttakes addresses from the header section that the text begins with
+-q FILE\thas the text that comes first
+-S KEY=VALUE\tfrom and replyto count, others are ignored
+-v\ttells the id
+--help\tthis text
+--version\tthe version
+";
+const USAGE: &str = "usage: mail [-s SUBJECT] [flags] ADDRESS... <TEXT; mail --help shows the flags";
 /// Flags that want a value.
 const VALUED: &str = "sraAcbqSMX";
 /// Flags that read a mailbox.
@@ -46,7 +65,9 @@ const IGNORED: &str = "inNdIBFR~";
 /// Flags that may stand behind an address: none of them reads a file.
 const BEHIND_ADDRESSES: &str = "srcbvESinNt";
 /// Long names of mailutils and s-nail, and their letters.
-const LONG: [(&str, char); 10] = [
+const LONG: [(&str, char); 12] = [
+    ("help", 'h'),
+    ("version", 'V'),
     ("subject", 's'),
     ("return-address", 'r'),
     ("append", 'a'),
@@ -72,6 +93,8 @@ struct MailCall {
     to: Vec<String>,
     cc: Vec<String>,
     bcc: Vec<String>,
+    /// Shown in place of sending.
+    shows: Option<String>,
     is_headed: bool,
     skips_empty: bool,
     is_verbose: bool,
@@ -92,6 +115,9 @@ pub fn run(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> 
 
 fn send(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> {
     let call = parse(arguments.iter().map(|argument| argument.to_string_lossy().into_owned()))?;
+    if let Some(text) = &call.shows {
+        return super::print(text);
+    }
     let mut complaints = Vec::new();
     let settings = settings(config, &mut complaints);
     let mut recipients = Vec::new();
@@ -152,19 +178,19 @@ fn failure(code: u8, text: &str) -> CommandFailure {
 }
 
 fn usage(text: &str) -> CommandFailure {
-    let synopsis = "usage: mail [-s SUBJECT] [-r FROM] [-a HEADER] [-A FILE] [-c CC] [-b BCC] [-E] [-S KEY=VALUE] [-v] ADDRESS...";
-    CommandFailure { code: exit::USAGE, lines: vec![format!("mail: {text}"), synopsis.to_owned()] }
+    CommandFailure { code: exit::USAGE, lines: vec![format!("mail: {text}"), USAGE.to_owned()] }
 }
 
 /// Reads the command line, by the table at the top of this file.
 fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFailure> {
-    let (mut call, mut arguments) = (MailCall::default(), arguments);
+    let (mut call, mut arguments) = (MailCall::default(), arguments.peekable());
     while let Some(argument) = arguments.next() {
         let Some(flags) = argument.strip_prefix('-').filter(|flags| !flags.is_empty()) else {
             call.to.push(argument);
             continue;
         };
         if flags == "-" {
+            call.flags_of_sendmail(&mut arguments)?;
             call.to.extend(arguments);
             break;
         }
@@ -193,6 +219,11 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFai
             } else {
                 String::new()
             };
+            // mailutils takes a command of its own behind -E.
+            let is_command = |next: &String| next.starts_with("set ") || next.starts_with("unset ");
+            if letter == 'E' && arguments.next_if(is_command).is_some() {
+                continue;
+            }
             call.apply(letter, value)?;
         }
     }
@@ -200,6 +231,26 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<MailCall, CommandFai
 }
 
 impl MailCall {
+    /// The sender and his name, as scripts for the mailx of BSD give them behind two hyphens: `-- -F NAME -f ADDRESS`.
+    fn flags_of_sendmail(
+        &mut self,
+        arguments: &mut std::iter::Peekable<impl Iterator<Item = String>>,
+    ) -> Result<(), CommandFailure> {
+        let mut name = None;
+        let is_flag = |next: &String| ["-f", "-r", "-F"].iter().any(|flag| next.starts_with(flag));
+        while let Some(flag) = arguments.next_if(is_flag) {
+            let (flag, glued) = flag.split_at(2);
+            let value = if glued.is_empty() { arguments.next() } else { Some(glued.to_owned()) };
+            let value = value.ok_or_else(|| usage(&format!("nothing follows {flag}")))?;
+            *(if flag == "-F" { &mut name } else { &mut self.from }) = Some(value);
+        }
+        if let (Some(name), Some(from)) = (name, &self.from) {
+            self.from =
+                from_field(&name, from).strip_prefix("From: ").map(|field| field.trim_end().to_owned());
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, letter: char, value: String) -> Result<(), CommandFailure> {
         match letter {
             's' => self.subject = Some(value),
@@ -218,6 +269,8 @@ impl MailCall {
                 // Others may hold a password, which is shown nowhere.
                 _ => {}
             },
+            'h' => self.shows = Some(format!("{USAGE}\n\n{}", help::shown(ROWS))),
+            'V' => self.shows = Some(program::version()),
             'M' | 'X' => {}
             _ if IGNORED.contains(letter) => {}
             _ if READERS.contains(letter) => {

@@ -1,64 +1,28 @@
-//! The options of `setup`, their help, and their values.
+//! The options of `setup`, and their values.
 
 use super::usage;
 use crate::program::exit::CommandFailure;
+use crate::program::help;
 use crate::smtp::sasl::Secret;
 use std::ffi::OsString;
 
-/// The options: name, value, and what it is for. An option without a value is a flag; a value in brackets may be left out.
-const ROWS: [(&str, &str, &str); 11] = [
-    ("admin", "ADDRESS", "gets the alerts: mail for root and postmaster; several with commas between them"),
-    (
-        "smarthost",
-        "HOST",
-        "or LOGIN@HOST, or a URL such as smtps://HOST; mx: none; auto: that of your provider",
-    ),
-    ("username", "LOGIN", "login at the smarthost (default: the address for alerts); \"\": none"),
-    ("sender", "ADDRESS", "sender of all mail, if the login is no address"),
-    ("password-file", "FILE", "has the password (default: asked for, or the first line of standard input)"),
-    ("password-command", "COMMAND", "prints the password"),
-    (
-        "client-id",
-        "ID",
-        "of the application, where the smarthost takes tokens (OAuth 2.0) in place of passwords",
-    ),
-    (
-        "from",
-        "[FILE]",
-        "takes the answers from msmtp, ssmtp, dma, nullmailer, Exim or Postfix: FILE, or what is found",
-    ),
-    ("set", "'KEY = VALUE'", "adds a line to the configuration; may be repeated"),
-    ("force", "", "replaces a configuration, and keeps it as FILE.old"),
-    ("no-test", "", "writes the configuration without a test"),
-];
+/// The options: see [`crate::program::help::rows`]. One without a value is a flag; a value in brackets may be left out.
+pub const ROWS: &str = "\
+Asks for the address that gets the alerts, the smarthost and the password there, tests them, and writes the
+configuration. An option gives an answer, which is then not asked for.
 
-/// The names of [`ROWS`], for the parser of the command line.
-pub const OPTIONS: &[&str] = &[
-    "admin",
-    "smarthost",
-    "username",
-    "sender",
-    "password-file",
-    "password-command",
-    "client-id",
-    "from",
-    "set",
-    "force",
-    "no-test",
-];
-
-/// The help: what the command does, and its options.
-pub fn help() -> String {
-    let mut text = String::from(
-        "usage: pillarbox [--config FILE] setup [OPTION…]\n\n\
-         Asks for the address that gets the alerts, the smarthost and the password there, tests them, and writes the\n\
-         configuration. An option gives an answer, which is then not asked for.\n\n",
-    );
-    for (name, value, about) in ROWS {
-        text.push_str(&format!("  {:32} {about}\n", format!("--{name} {value}").trim_end()));
-    }
-    text
-}
+--admin ADDRESS\tgets the alerts: mail for root and postmaster; several with commas between them
+--smarthost HOST\tor LOGIN@HOST, or a URL such as smtps://HOST; mx: none; auto: that of your provider
+--username LOGIN\tlogin at the smarthost (default: the address for alerts); \"\": none
+--sender ADDRESS\tsender of all mail, if the login is no address
+--password-file FILE\thas the password (default: asked for, or the first line of standard input)
+--password-command COMMAND\tprints the password
+--client-id ID\tof the application, where the smarthost takes tokens (OAuth 2.0) in place of passwords
+--from [FILE]\ttakes the answers from msmtp, ssmtp, dma, nullmailer, Exim or Postfix: FILE, or what is found
+--set 'KEY = VALUE'\tadds a line to the configuration; may be repeated
+--force\treplaces a configuration, and keeps it as FILE.old
+--no-test\twrites the configuration without a test
+";
 
 /// The options of the command line, with their values.
 pub struct Options {
@@ -77,18 +41,18 @@ impl Options {
         let mut said = Vec::new();
         while let Some(word) = words.next() {
             let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
-            let row = ROWS.iter().find(|(name, ..)| word.strip_prefix("--") == Some(name));
-            let (name, wanted, _) = *row.ok_or_else(|| {
-                usage(&format!("unknown option {word:?}; the options are --{}", OPTIONS.join(", --")))
+            let row = word.strip_prefix("--").and_then(|name| help::option(ROWS, name));
+            let row = row.ok_or_else(|| {
+                usage(&format!("unknown option {word:?}; pillarbox setup --help shows the options"))
             })?;
             let is_next = |next: &Option<&str>| next.is_none_or(|next| !next.starts_with("--"));
-            let value = match wanted {
+            let value = match row.value {
                 "" => Some(""),
                 wanted if wanted.starts_with('[') => words.next_if(is_next).unwrap_or(Some("")),
                 _ => words.next().flatten(),
             };
-            let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
-            said.push((name, value.to_owned()));
+            let value = value.ok_or_else(|| usage(&format!("{} wants a value, as UTF-8", row.name)))?;
+            said.push((row.name.trim_start_matches("--"), value.to_owned()));
         }
         Ok(Self { said, taken_password: None })
     }

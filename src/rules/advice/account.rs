@@ -20,7 +20,7 @@ pub(super) const ROWS: &[Hint] = &[
         "5.1.8&outbound|outboundspam|outgoing blocked|outgoing&suspended|outbound&blocked|unusual sending|\
          blocked from sending|banned from sending|sending&suspended|sending&disabled|sending&paused|=5.7.501|=5.7.502|=5.7.503|\
          =5.7.511|=5.7.705|your account&suspended|your account&blocked|your account&disabled|your account&locked|\
-         address locked or deactivated|5.1.8&email outgoing blocked",
+         address locked or deactivated|5.1.8&email outgoing blocked|is not allowed to send: account terminated",
         "The provider has stopped this account from sending: sign in with a browser, follow the instructions, or ask its \
          support.",
     ),
@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "^530|authentication required|authentication is required|requires auth|auth first|pop before|\
-         5.5.1&authentication|must authenticate|unauthenticated senders not allowed|not authenticated|smtp auth&required|please log in|\
+         5.5.1&authentication|must authenticate|authenticate first|unauthenticated senders not allowed|not authenticated|smtp auth&required|please log in|\
          5.7.57|5.7.3&authenticat",
         "The host requires a login: set relay.username and put the password into relay.password_file.",
     ),
@@ -101,7 +101,7 @@ pub(super) const ROWS: &[Hint] = &[
     row(
         MESSAGE,
         About::Sender,
-        "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|\
+        "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|not owned by auth|\
          not allowed to send as|is not allowed to send:|not allowed to send from|not permitted to send|\
          =sender address rejected|sender address is not|sender is not allowed|sender not allowed|from address is not|\
          from header address must|from&must match|5.7.1&sender&permission|unauthorized sender|unauthenticated sender|\
@@ -148,7 +148,8 @@ pub(super) const ROWS: &[Hint] = &[
          limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
          limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
          account&exceeded&messages|messages exceeded|exceeded the max|tenant has exceeded|exceeded your messaging limits|\
-         throttling failure&quota exceeded",
+         throttling failure&quota exceeded|=failure sending mail. try again later|\
+         is not allowed to send: recipient limit exceeded",
         "The account has sent as much as it may: wait a day, or send fewer messages (digest, schedule).",
     ),
     // Relaying.

@@ -3,6 +3,10 @@
 //!
 //! Above each group stands where its texts are from. Those marked "reports" were sent in by people in public issue trackers
 //! and forums; those without a source are the words of the issue that asked for this table.
+//!
+//! Looked for in public and not found: the texts of T-Online's and Infomaniak's smarthosts (logins, senders), OVH's 535, Fastmail's
+//! "Not authorised to send from this header address", Brevo's 525 (its help describes it), Yahoo's TSS09, and GMX's "Mail send limit
+//! exceeded". Their rows hold what is likely.
 
 use super::hints::hint;
 use super::refusal::SmarthostRefusal;
@@ -89,11 +93,13 @@ const PROTON: &str = "smtp.protonmail.ch";
 #[rustfmt::skip]
 pub(super) const CORPUS: &[Said] = &[
     // Gmail: https://support.google.com/a/answer/3726730,
-    // https://www.spamresource.com/2024/04/gmail-rejection-your-sending-ip-address.html (NotAuthorizedError)
+    // https://github.com/Mailu/Mailu/issues/2599 (NotAuthorizedError), https://github.com/firebase/functions-samples/issues/39 (5.7.14),
+    // https://github.com/kootenpv/yagmail/issues/111 (WebLoginRequired)
     login(GMAIL, "535-5.7.8 Username and Password not accepted. Learn more at https://support.google.com/mail/?p=BadCredentials", "apppasswords"),
     login("smtp.example", "535-5.7.8 Username and Password not accepted. For more information, go to https://support.google.com/mail/?p=BadCredentials", "apppasswords"),
     login(GMAIL, "534 5.7.9 Application-specific password required. Learn more", "apppasswords"),
     login(GMAIL, "534 5.7.14 Please log in via your web browser and then try again", "sign in once with a browser"),
+    login(GMAIL, "534-5.7.9 Please log in with your web browser and then try again. Learn more at https://support.google.com/mail/?p=WebLoginRequired", "sign in once with a browser"),
     login(GMAIL, "454 4.7.0 Too many login attempts, please try again later", "too many logins"),
     login(GMAIL, "454 4.7.0 Temporary authentication failure: connection lost", "try again later"),
     smart(GMAIL, ANY, "550 5.4.5 Daily user sending limit exceeded. For more information on Gmail sending limits go to", "as much as it may", About::Limit),
@@ -139,14 +145,16 @@ pub(super) const CORPUS: &[Said] = &[
     mx(OUTLOOK_MX, MAIL, "421 RP-001 Unfortunately, some messages from 192.0.2.99 weren't sent. Please try again. We have limits for how many messages can be sent per hour and per day.", "does not trust the address"),
     mx(OUTLOOK_MX, ANY, "451 4.7.650 The mail server [192.0.2.99] has been temporarily rate limited due to IP reputation. For e-mail delivery information, see https://postmaster.live.com (S775)", "does not trust the address"),
     mx(OUTLOOK_MX, RCPT, "550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302).", "spelling of the address"),
-    // Yahoo and AOL: https://github.com/nodemailer/nodemailer/issues/1112 (AUTH005),
-    // https://secuserve.zammad.com (TSS04), https://senders.yahooinc.com/smtp-error-codes
+    // Yahoo and AOL: https://github.com/nodemailer/nodemailer/issues/1112 (AUTH005), https://github.com/PHPMailer/PHPMailer/issues/1287
+    // (MBR1212), https://secuserve.zammad.com/help/en-us/5-f-a-q/397-deferred-yahoo-said-421-4-7-0-tss04, SLN3436 of help.yahoo.com
+    // (TS03), https://senders.yahooinc.com/smtp-error-codes
     login(YAHOO, "535 5.7.0 (#AUTH005) Too many bad auth attempts.", "app password"),
     login(AOL, "535 5.7.0 (#AUTH005) Too many bad auth attempts.", "app password"),
     login("smtp.att.yahoo.com", "535 5.7.0 (#AUTH005) Too many bad auth attempts.", "app password"),
-    login(YAHOO, "535 5.7.8 (#AUTH012) Incorrect username or password", "app password"),
+    login(YAHOO, "535 5.7.0 (#MBR1212) Incorrect username or password.", "app password"),
     mx(YAHOO_MX, GREETING, "421 4.7.0 [TSS04] Messages from 192.0.2.99 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes", "does not trust the address"),
     mx(YAHOO_MX, MAIL, "421 4.7.0 [TSS06] Messages from 192.0.2.99 temporarily deferred due to user complaints", "does not trust the address"),
+    mx(YAHOO_MX, MAIL, "421 4.7.1 [TS03] All messages from 192.0.2.99 permanently deferred", "does not trust the address"),
     mx(YAHOO_MX, MAIL, "553 5.7.2 [TSS09] All messages from 192.0.2.99 will be permanently deferred; Retrying will NOT succeed.", "does not trust the address"),
     mx(YAHOO_MX, SEND, "554 5.7.9 Message not accepted for policy reasons. See https://postmaster.yahooinc.com/error-codes", "A filter of the host"),
     mx(YAHOO_MX, RCPT, "554 delivery error: dd This user doesn't have a yahoo.com account", "spelling of the address"),
@@ -156,10 +164,12 @@ pub(super) const CORPUS: &[Said] = &[
     mx("ff-ip4-mx-vip1.prodigy.net", ANY, "553 5.3.0 flpd5 DNSBL:RBL 521< 192.0.2.99 >_is_blocked. For assistance forward this error", "blocklist"),
     mx("ff-ip4-mx-vip1.prodigy.net", MAIL, "550 [permfail] bellsouth.net requires valid sender domain", "not in DNS"),
     // iCloud: https://smtp.codes/icloud, https://github.com/TryGhost/Ghost/issues/17012 (From address),
-    // https://github.com/docker-mailserver/docker-mailserver/issues/22 (proofpoint)
+    // https://github.com/minosiants/pencil/issues/57 (CS01), https://github.com/MailCore/mailcore2/issues/1738 (local policy),
+    // https://github.com/forwardemail/free-email-forwarding/issues/219 (proofpoint)
     login(ICLOUD, "535 5.7.8 Error: authentication failed: authentication failure", "app password"),
     smart(ICLOUD, SEND, "550 5.7.0 From address is not one of your addresses.", "rewrite.from", About::Sender),
-    mx(ICLOUD_MX, SEND, "550 5.7.1 [CS01] Message rejected due to local policy. Please visit https://support.apple.com/en-us/HT204137", "A filter of the host"),
+    mx(ICLOUD_MX, SEND, "550 5.7.1 Message rejected due to local policy. Please visit https://support.apple.com/en-us/HT204137", "A filter of the host"),
+    mx(ICLOUD_MX, SEND, "554 5.7.1 [CS01] Message rejected due to local policy. Please visit https://support.apple.com/en-us/HT204137", "A filter of the host"),
     mx(ICLOUD_MX, &[Stage::Greeting, Stage::Rcpt], "550 5.7.0 Blocked - see https://support.proofpoint.com/dnsbl-lookup.cgi?ip=192.0.2.99", "blocklist"),
     mx(ICLOUD_MX, RCPT, "421 4.7.1 Messages to deferred due to excessive volume. Try again later - https://support.apple.com/en-us/HT204137", "gets more mail"),
     mx(ICLOUD_MX, SEND, "550 5.7.1 Your message was rejected due to nas.example DMARC policy.", "DMARC"),
@@ -171,12 +181,17 @@ pub(super) const CORPUS: &[Said] = &[
     smart(FASTMAIL, LATE, "554 5.7.1 Client host rejected: Address locked or deactivated; see http://mail.messagingengine.com/docs/locked.html", "stopped this account", About::Account),
     // GMX and web.de: https://smtp.codes/unitedinternet/, https://postmaster.gmx.com/en/error-messages,
     // https://github.com/infertux/zeyple/issues/49 (sender), https://github.com/LukeSmithxyz/emailwiz/issues/82 (MX),
-    // https://github.com/EDSM-NET/FrontEnd/issues/21 (PTR), https://github.com/hitobito/hitobito/issues/2671 (policy)
+    // https://github.com/EDSM-NET/FrontEnd/issues/21 (PTR), https://github.com/hitobito/hitobito/issues/2671 (policy),
+    // https://github.com/PHPMailer/PHPMailer/issues/1114, https://github.com/nodemailer/nodemailer/issues/1555 (a limit that says "try
+    // again later"), https://github.com/authelia/authelia/issues/2571 (policy of the smarthost)
     login(GMX, "535 Authentication credentials invalid", "POP3 and IMAP"),
     login(WEB, "535 Authentication credentials invalid", "POP3 and IMAP"),
     smart(GMX, MAIL, "550-Requested action not taken: mailbox unavailable 550 Sender address is not allowed.", "rewrite.from", About::Sender),
     smart(WEB, MAIL, "550 Requested action not taken: mailbox unavailable Sender address is not allowed.", "rewrite.from", About::Sender),
     smart(GMX, LATE, "550 Requested action not taken: mailbox unavailable Mail send limit exceeded.", "as much as it may", About::Limit),
+    smart(GMX, RCPT, "550-Requested action not taken: mailbox unavailable 550 Failure sending mail. Try again later.", "as much as it may", About::Limit),
+    smart(WEB, RCPT, "550-Requested action not taken: mailbox unavailable 550 Failure sending mail. Try again later.", "as much as it may", About::Limit),
+    Said { host: GMX, kind: PeerKind::Smarthost, stages: SEND, text: "554 Transaction failed Reject due to policy restrictions. For explanation visit https://postmaster.gmx.net/en/error-messages?ip=192.0.2.99&c=hi", advice: "A filter of the host", pauses: None },
     mx(GMX_MX, GREETING, "554 gmx.net (mxgmx017) Nemesis ESMTP Service not available No SMTP service Bad DNS PTR resource record. For explanation visit http://postmaster.gmx.com", "PTR record"),
     mx(GMX_MX, GREETING, "554 gmx.net (mxgmx104) Nemesis ESMTP Service not available No SMTP service IP address is block listed. For explanation visit https://postmaster.gmx.net", "blocklist"),
     mx(WEB_MX, ANY, "550-Requested action not taken: mailbox unavailable 550 invalid DNS MX or A/AAAA resource record", "not in DNS"),
@@ -189,11 +204,13 @@ pub(super) const CORPUS: &[Said] = &[
     mx(TELEKOM_MX, GREETING, "554 IP=192.0.2.99 - A problem occurred. (Ask your postmaster for help or to contact to clarify.) (BL)", "does not trust the address"),
     mx(TELEKOM_MX, GREETING, "554 IP=192.0.2.99 - Dialup/transient IP not allowed. Use a mailgateway or contact if obsolete. (DIAL)", "home connections"),
     smart(TELEKOM, ANY, "550 5.7.0 From-Address is not one of yours", "rewrite.from", About::Sender),
-    // Zoho: https://www.zoho.com/zeptomail/help/api/smtp-error-codes.html,
-    // https://help.zoho.com/portal/en/community/topic/issue-with-outgoing-mail (blocked, unusual activity)
+    // Zoho: https://www.zoho.com/zeptomail/help/api/smtp-error-codes.html, https://github.com/frappe/erpnext/issues/19057 (553),
+    // https://help.zoho.com/portal/en/community/topic/issue-with-outgoing-mail (blocked), and
+    // …/unable-to-send-message-reason-550-5-4-6-unusual-sending-activity-detected
     login(ZOHO, "535 Authentication Failed", "app password"),
     login(ZOHO, "554 5.1.8 Sender Address Blocked", "account is locked"),
     smart(ZOHO, ANY, "553 Relaying disallowed as root", "rewrite.from", About::Sender),
+    smart(ZOHO, ANY, "552 Relaying disallowed as root@nas.example.", "rewrite.from", About::Sender),
     smart(ZOHO, ANY, "554 5.1.8 Email Outgoing Blocked.", "stopped this account", About::Account),
     smart(ZOHO, ANY, "550 5.4.6 Unusual sending activity detected. Please try after sometime", "stopped this account", About::Account),
     // SES: https://docs.aws.amazon.com/ses/latest/dg/troubleshoot-smtp.html, /manage-sending-quotas-errors.html,
@@ -205,33 +222,45 @@ pub(super) const CORPUS: &[Said] = &[
     Said { host: SES, kind: PeerKind::Smarthost, stages: ANY, text: "454 Throttling failure: Maximum sending rate exceeded.", advice: "faster than it may", pauses: None },
     Said { host: SES, kind: PeerKind::Smarthost, stages: ANY, text: "454 Throttling failure: Daily message quota exceeded.", advice: "as much as it may", pauses: None },
     // SendGrid: https://twilio.com/docs/api/errors/60222, https://github.com/mautic/mautic/issues/8721 (credits),
+    // https://github.com/sendgrid/docs/issues/6473 (unauthenticated),
     // https://github.com/WA-WF-Bot/WA-WF-Bot-Public/issues/282 (limits)
     login(SENDGRID, "535 Authentication failed: Bad username / password", "apikey"),
     login(SENDGRID, "451 Authentication failed: Maximum credits exceeded", "its plan"),
     smart(SENDGRID, ANY, "550 The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.", "provider's console", About::Sender),
     smart(SENDGRID, MAIL, "550 Unauthenticated senders not allowed", "requires a login", About::Account),
     Said { host: SENDGRID, kind: PeerKind::Smarthost, stages: ANY, text: "451 You've exceeded your messaging limits", advice: "as much as it may", pauses: None },
-    // Mailgun: https://help.kyriossystems.com/en/articles/13613564 (domains), https://smtptester.org/guides/mailgun-smtp-test/
+    // Mailgun: https://help.kyriossystems.com/en/articles/13613564 (domains, terminated), https://smtptester.org/guides/mailgun-smtp-test/,
+    // https://github.com/leemunroe/grunt-email-workflow/issues/81 (sandbox), https://github.com/coopdevs/timeoverflow/issues/820 (limit)
     login(MAILGUN, "535 Authentication failed", "SMTP users for each domain"),
     smart(MAILGUN, ANY, "550 Domain nas.example is not allowed to send: The domain is unverified and requires DNS configuration.", "provider's console", About::Sender),
-    smart(MAILGUN, ANY, "550 Sandbox subdomains are for test purposes only. Please add your own domain or add the address to authorized recipients", "its plan", About::Account),
+    smart(MAILGUN, ANY, "550 Sandbox subdomains are for test purposes only. Please add your own domain or add the address to authorized recipients in Account Settings.", "its plan", About::Account),
+    smart(MAILGUN, ANY, "550 Domain nas.example is not allowed to send: Account Terminated", "stopped this account", About::Account),
+    Said { host: MAILGUN, kind: PeerKind::Smarthost, stages: ANY, text: "421 Domain nas.example is not allowed to send: recipient limit exceeded, try again after Sun, 05 Oct 2025 19:22:44 UTC", advice: "as much as it may", pauses: None },
     smart(MAILGUN, ANY, "550 Domain nas.example has exceeded the max emails per hour (125/125 (100%)) allowed. Message discarded.", "as much as it may", About::Limit),
     smart(MAILGUN, MAIL, "550 Sender verify failed: the domain of the sender address does not exist", "not in DNS", About::Sender),
-    // Brevo: https://help.brevo.com/hc/en-us/articles/5740111683858 (addresses), https://smtptester.org/guides/brevo-smtp-test/
+    // Brevo: https://help.brevo.com/hc/en-us/articles/5740111683858 (addresses), https://smtptester.org/guides/brevo-smtp-test/,
+    // https://github.com/supabase/agent-skills/issues/133 and https://github.com/WPManageNinja/fluent-smtp/issues/157 (not activated),
+    // https://github.com/marcpope/borgbackupserver/issues/16 (5.7.0), https://github.com/frappe/frappe/issues/38806 (authenticate first)
     login(BREVO, "535 5.7.8 Authentication failed", "a key from SMTP & API"),
+    login(BREVO, "535 5.7.0 Invalid login or password", "a key from SMTP & API"),
+    smart(BREVO, MAIL, "502 5.7.0 Please authenticate first", "requires a login", About::Account),
     login(BREVO, "525 5.7.1 Unauthorized IP address", "only known addresses of hosts"),
     smart(BREVO, ANY, "525 5.7.1 Unauthorized IP address", "only known addresses of hosts", About::Account),
-    smart(BREVO, ANY, "502 5.7.0 Your SMTP account is not yet activated. Contact us to request activation", "its plan", About::Account),
+    smart(BREVO, ANY, "502 5.7.0 Your SMTP account is not yet activated. Please contact us at contact@sendinblue.com to request activation", "its plan", About::Account),
     login(BREVO, "502 5.7.0 Please activate your SMTP account", "its plan"),
     smart(BREVO, ANY, "550 5.7.1 Sending has been rejected because the sender you used is not valid. Validate your sender or authenticate your domain", "provider's console", About::Sender),
     // OVH: https://docs.ovhcloud.com (locked for spam; 535 for a blocked address: https://github.com/ovh/docs/pull/6139),
     // https://github.com/piwebcam/PiWebcam/pull/43 (5.7.60)
     login(OVH, "535 5.7.1 Authentication failed", "blocked for spam"),
     smart("pro1.mail.ovh.net", ANY, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "rewrite.from", About::Sender),
-    // Infomaniak: https://www.infomaniak.com/en/support/faq/admin2/webmail (passwords of addresses)
+    // Infomaniak: https://www.infomaniak.com/en/support/faq/admin2/webmail (passwords of addresses); the words are those of Postfix:
+    // https://github.com/mailcow/mailcow-dockerized/issues/683
     login(INFOMANIAK, "535 5.7.8 Error: authentication failed: Invalid user or password", "password of this mail address"),
-    smart(INFOMANIAK, ANY, "553 5.7.1 Sender address rejected: not owned by user", "rewrite.from", About::Sender),
-    // Proton: https://github.com/shenxn/protonmail-bridge-docker/issues/28 (return path), https://github.com/frappe/frappe/issues/41429
+    smart(INFOMANIAK, ANY, "553 5.7.1 <root@nas.example>: Sender address rejected: not owned by user nas@example.com", "rewrite.from", About::Sender),
+    // Yandex, whose words others have, too: https://github.com/splitbrain/dokuwiki-plugin-smtp/issues/38, https://github.com/marlam/msmtp/issues/69
+    smart("smtp.yandex.ru", MAIL, "553 5.7.1 Sender address rejected: not owned by auth user.", "rewrite.from", About::Sender),
+    smart("smtp.yandex.ru", SEND, "550 5.7.0 Sender or From header address rejected: not owned by authorized user", "rewrite.from", About::Sender),
+    // Proton: https://github.com/splitbrain/dokuwiki-plugin-smtp/issues/65 (mechanism), https://github.com/shenxn/protonmail-bridge-docker/issues/28 (return path), https://github.com/frappe/frappe/issues/41429
     // (account), https://github.com/emersion/hydroxide/issues/173 (unknown sender), https://proton.me/support/macos-certificate-warning
     login(BRIDGE, "454 4.7.0 invalid username or password", "user name or the password is wrong"),
     login(PROTON, "535 5.7.8 Error: authentication failed: Invalid authentication mechanism", "SMTP token"),

@@ -222,6 +222,17 @@ pub fn coming(seconds: u64) -> String {
     if seconds == 0 { "now".to_owned() } else { format!("in {}", span(seconds)) }
 }
 
+/// A size in the unit that suits it: `12 KiB`.
+#[must_use]
+pub fn size(octets: u64) -> String {
+    match octets {
+        0..1024 => format!("{octets} octets"),
+        1024..1_048_576 => format!("{} KiB", octets / 1024),
+        1_048_576..1_073_741_824 => format!("{}.{} MiB", octets >> 20, (octets >> 10) % 1024 * 10 / 1024),
+        _ => format!("{}.{} GiB", octets >> 30, (octets >> 20) % 1024 * 10 / 1024),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,12 +14,11 @@
 //! ```
 
 use super::super::listing::{clean, local_time};
-use super::super::summary::size;
 use super::{MetricValue, ROWS, Status};
 use crate::engine::control::pulse::Asked;
 use crate::engine::control::services::Services;
 use crate::engine::log::last_ends::LastEnd;
-use crate::rules::advice::monitor::{Level, coming, lasting, span};
+use crate::rules::advice::monitor::{Level, coming, lasting, size, span};
 use std::fmt::Write;
 
 /// How things are, for the mail of `heartbeat.every`.

@@ -33,7 +33,7 @@ code{font-size:.95em;border:1px solid var(--line);border-radius:.2rem;padding:0 
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.25rem .5rem .25rem 0;border-bottom:1px solid var(--line);font-weight:normal;\
 vertical-align:top}
-th{color:var(--dim)}
+th{color:var(--dim);overflow-wrap:normal}
 .number{text-align:right;white-space:nowrap}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}
 figure{margin:0}figcaption,footer{color:var(--dim);font-size:.9rem}

@@ -179,7 +179,7 @@ fn people_read_yes_and_no_and_only_what_is_worth_a_look() {
     status.in_all[Count::Relayed as usize] = 7;
     let end = format!(
         "\n{:55} {:>12} {:>14}\n{:55} {:>12} {:>14}\n",
-        "", "since start", "in all", "Ends of attempts at recipients: relayed", 0, 7
+        "", "since start", "in all", "Outcomes for recipients: relayed", 0, 7
     );
     assert_eq!(status.brief(true), expected + &end);
 }

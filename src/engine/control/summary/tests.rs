@@ -72,7 +72,7 @@ fn what_a_host_did_is_named_by_its_step_and_its_reply() {
         ("connect to smtp.far.example: timed out", None, "which has not been reachable for 10m"),
         ("TLS: certificate expired", None, "which has not worked for 10m"),
         ("MAIL", Some("550 5.7.1 no"), "which has refused the mail of this host for 10m"),
-        ("AUTH", Some("454 4.7.0 later"), "which has asked to come back later for 10m"),
+        ("AUTH", Some("454 4.7.0 later"), "which has been asking to try again later for 10m"),
     ] {
         let reason = Diagnostic {
             reply: reply.map(str::to_owned),

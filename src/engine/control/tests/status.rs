@@ -64,7 +64,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     );
     let id = ids[0];
     assert!(said.contains(&format!(", {id} to {FAR}\nlast failed     none so far\n")), "{said}");
-    assert!(said.contains("Ends of attempts at recipients: relayed") && !said.contains("bounced"), "{said}");
+    assert!(said.contains("Outcomes for recipients: relayed") && !said.contains("bounced"), "{said}");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 nobody") } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
     world.pass();

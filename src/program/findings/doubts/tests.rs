@@ -137,9 +137,22 @@ fn what_would_lose_the_first_alert_is_told() {
         ("", "local.users = \"anny\"\nadmin = \"a@b.example\"\n", &[("warning: D/f:7:15: ", "\"any\"?")]),
         ("", "hostname = \"my_box.example.com\"\n", &[("warning: D/f:7:12: ", "underscore")]),
         ("", "hostname = \"12345\"\n", &[("warning: D/f:7:12: ", "ends in a number")]),
-        ("", "hostname = \"box.17\"\n", &[("warning: D/f:7:12: ", "address literal")]),
+        ("", "hostname = \"box.17\"\n", &[("warning: D/f:7:12: ", "greets by its address")]),
         ("", "hostname = \"box\"\n", &[("warning: D/f:7:12: ", "has no dot")]),
         ("", "hostname = \"box\"\nrewrite.from = \"a@b.example\"\n", &[]),
+        (
+            "",
+            "relay.smarthost = \"smtps://a.example:587\"\n",
+            &[(
+                "warning: D/f:7:19: TLS begins in another way on port 587",
+                "write smtp+starttls://a.example:587",
+            )],
+        ),
+        (
+            "",
+            "relay.smarthost = \"smtp+starttls://a.example:465\"\n",
+            &[("warning: D/f:7:19: TLS begins", "write smtps://a.example:465")],
+        ),
         ("", "hostname = \"192.0.2.1\"\n", &[("D/f:7:12: ", "is not a host name")]),
         ("", "relay.username = \"joe\"\n", &[("D/f:7:18: nobody logs in", "relay.smarthost")]),
         (

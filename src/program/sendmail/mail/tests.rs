@@ -81,3 +81,15 @@ fn values_add_no_line_to_the_header_section() {
     assert!(names.iter().all(|name| ["From", "To", "X-A", "Subject"].contains(name)), "{header}");
     assert!(header.ends_with("\n\n"));
 }
+
+#[test]
+fn the_help_has_a_row_for_each_flag_with_an_effect() {
+    let told: String =
+        help::rows(ROWS).filter_map(|row| row.name.strip_prefix('-')?.chars().next()).collect();
+    for letter in VALUED.chars().filter(|letter| !"MX".contains(*letter)).chain("Etv".chars()) {
+        assert!(told.contains(letter), "no row for -{letter}");
+    }
+    for (line, text) in [("--help", "-s SUBJECT"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        assert!(parsed(line).unwrap().shows.is_some_and(|shown| shown.contains(text)), "{line}");
+    }
+}

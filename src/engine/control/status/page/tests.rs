@@ -1,8 +1,19 @@
+use super::super::super::summary::{Facts, Route};
 use super::super::tests::status;
 use super::*;
+use crate::engine::host::site::Site;
+use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::log::last_ends::{Ends, LastEnd};
-use crate::mail::address::Mailbox;
+use crate::mail::address::{Domain, Mailbox};
+use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::EnhancedStatus;
+use crate::rules::advice::hints;
+use crate::rules::advice::monitor::Figures;
+use crate::rules::advice::row::Peer;
+use crate::rules::advice::step::Stage;
+use std::sync::Arc;
 
 /// Checks that every element is closed where it should be; returns the names of all.
 fn elements(page: &str) -> Vec<String> {
@@ -109,4 +120,78 @@ fn the_plots_show_each_hour_of_a_day_and_each_day_of_a_month() {
         ]
     );
     assert!(text.contains("at most 40 in an hour"), "{text}");
+}
+
+/// docs/status.html is the page of a box that had a bad day a week ago, and whose mail provider refuses the login now.
+/// `UPDATE_EXPECT=1 cargo test --lib the_page_of_the_documents` writes it.
+#[test]
+fn the_page_of_the_documents_is_this_one() {
+    let reply = "535 5.7.8 Error: authentication failed";
+    let advice = hints::hint(Stage::Auth, reply, Peer::default());
+    let mut status = status();
+    let now = status.now.wall.seconds();
+    let end = |seconds: u64, to: &str, reply: &str| LastEnd {
+        id: QueueId::new((now - seconds) * 1_000_000, 1),
+        to: Mailbox::parse(to).unwrap(),
+        at: WallTime((now - seconds) * 1_000_000),
+        reply: reply.to_owned(),
+    };
+    let settings = crate::config::parse("", "f").unwrap();
+    status.site = Arc::new(Site::new(settings, Domain::parse("nas.example.net").unwrap(), None));
+    (status.uptime, status.oldest) = (12 * 86_400, 4200);
+    status.figures =
+        Figures { messages: 2, octets: 9300, age: 4200, paused: 1, failing: 1, ..Figures::default() };
+    status.facts = Facts {
+        wall: status.now.wall,
+        routes: vec![Route {
+            name: "smtps://smtp.example.com".into(),
+            waiting: 2,
+            failing: 4200,
+            wait: 1500,
+            reason: Diagnostic {
+                reply: Some(reply.into()),
+                ..Diagnostic::local(EnhancedStatus::NO_ANSWER, "AUTH")
+            },
+            is_refused: true,
+            advice,
+        }],
+        ..Facts::default()
+    };
+    status.ends = Ends {
+        delivered: Some(end(7300, "me@example.org", "250 2.0.0 Ok")),
+        failed: Some(end(7 * 86_400, "old@example.com", "550 5.1.1 no such user")),
+    };
+    status.since_start = [0; COUNTS];
+    status.in_all = [0; COUNTS];
+    for (count, since, all) in [
+        (Count::BySmtp, 31, 840),
+        (Count::ByDrop, 96, 2711),
+        (Count::Octets, 1_204_331, 30_118_204),
+        (Count::Relayed, 124, 3530),
+        (Count::Deferred, 3, 41),
+        (Count::Bounced, 1, 7),
+        (Count::ConnectionsTaken, 44, 1102),
+    ] {
+        status.since_start[count as usize] = since;
+        status.in_all[count as usize] = all;
+    }
+    let hour = Hour::at(status.now.wall).number;
+    // A few alerts an hour, a report each night, and a looping script a week ago.
+    status.hours = (0..30 * 24)
+        .map(|ago| {
+            let night = if (hour - ago) % 24 == 3 { 6 } else { 0 };
+            let loops = if (168..172).contains(&ago) { 25 } else { 0 };
+            let (delivered, waiting) =
+                if ago == 0 { (0, 2) } else { ((ago * 7919) % 4 + night + loops, loops / 9) };
+            Hour { number: hour - ago, delivered, failed: u64::from(loops > 0) * 3, waiting }
+        })
+        .collect();
+    // The page has the time of this system's zone.
+    let mut page = status.page(true);
+    for (place, seconds) in [0, 7300, 7 * 86_400].into_iter().enumerate() {
+        let at = WallTime((now - seconds) * 1_000_000);
+        let shown = ["Mon Nov 23 06:53:30", "Mon Nov 23 04:51:50", "Mon Nov 16 06:53:30"][place];
+        page = page.replace(&local_time(at), shown);
+    }
+    expect_test::expect_file!["../../../../../docs/status.html"].assert_eq(&page);
 }
