@@ -324,7 +324,7 @@ fn how(route: &Route) -> String {
         }
         None => ("has not worked", "did not work just now"),
         Some(reply) if !reply.starts_with('5') => {
-            ("has asked to come back later", "has just asked to come back later")
+            ("has been asking to try again later", "has just asked to try again later")
         }
         Some(_) if Waiting::named(&route.reason.text) == Some(Waiting::Auth) => {
             ("has refused the login", "has just refused the login")

@@ -252,7 +252,7 @@ fn what_has_just_happened_is_told_so() {
         ("TLS: certificate expired", None, "which did not work just now: "),
         ("MAIL", Some("550 5.7.1 no"), "which has just refused the mail of this host: "),
         ("AUTH", Some("535 5.7.8 no"), "which has just refused the login: "),
-        ("AUTH", Some("454 4.7.0 later"), "which has just asked to come back later: "),
+        ("AUTH", Some("454 4.7.0 later"), "which has just asked to try again later: "),
     ] {
         let reason = Diagnostic {
             reply: reply.map(str::to_owned),

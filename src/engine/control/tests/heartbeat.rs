@@ -185,7 +185,7 @@ fn what_is_wrong_is_in_the_mail() {
     let mail = &mails[0];
     assert!(mails.len() == 1 && mail.contains("\nSubject: box.example: this needs a look\n"), "{mails:?}");
     assert!(
-        mail.contains("\nNow: 1 message waits for near.example, which has asked to come back later"),
+        mail.contains("\nNow: 1 message waits for near.example, which has been asking to try again"),
         "{mail}"
     );
     assert!(mail.lines().all(|line| line.len() < 80), "{mail}");

@@ -51,7 +51,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     let ids = [world.accept("alice@box.example", &[FAR]), world.accept("alice@box.example", &[FAR])];
     world.pass();
     let said = sentence(&world);
-    let start = "2 messages wait for far.example, which has just asked to come back later: 421 4.3.2 closed. The host is busy";
+    let start = "2 messages wait for far.example, which has just asked to try again later: 421 4.3.2 closed. The host is busy";
     assert!(said.starts_with(start) && said.contains("`pillarbox queue flush`"), "{said}");
     ask(&world, &format!("queue hold {}", ids[1]));
     host.now_says(|_, _| Say::Yes);
