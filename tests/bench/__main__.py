@@ -3,13 +3,13 @@
 Scenarios: main, slow (main with one core), wear, idle, instructions, growth; all of them by default. The results are lines
 of JSON in target/bench/results.jsonl, and then tables and plots in target/bench/report/. PILLARBOX and BEFORE are two
 builds to compare."""
+
 import argparse
 import json
 import os
 import pathlib
 import sys
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 
@@ -41,7 +41,12 @@ class Bench:
         row = {"scenario": scenario, "peer": peer, **parameters, **measured}
         with open(self.results, "a") as file:
             file.write(json.dumps(row | {"time": round(time.time()), "load": os.getloadavg()[0]}) + "\n")
-        say(json.dumps({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}, ensure_ascii=False))
+        say(
+            json.dumps(
+                {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()},
+                ensure_ascii=False,
+            )
+        )
 
     def measure(self, scenario, peers, function, arguments=(), limit=None, parameters=None, **options):
         """A row: each peer does the same work, one after the other, in an order that rotates."""
@@ -53,7 +58,6 @@ class Bench:
                 with Box(peer, parameters.get("store", "disk"), self.options.bare, **options) as box:
                     measured = function(box, *arguments)
             except Exception as error:
-                traceback.print_exc()
                 measured = {"error": str(error)[:500]}
             self.add(scenario, peer.name, measured | ({"limit": limit} if limit else {}), **parameters)
 
@@ -61,15 +65,25 @@ class Bench:
         servers = [peer for peer in self.peers if "smtp" in peer.takes]
         for number in range(self.options.rounds):
             for scenario, parameters, function, arguments in rates.main_rows(self.options.stores):
-                if cores and (scenario, parameters["store"], parameters.get("size"), parameters.get("sessions")) not in SLOW:
+                if (
+                    cores
+                    and (scenario, parameters["store"], parameters.get("size"), parameters.get("sessions")) not in SLOW
+                ):
                     continue
                 peers = self.peers if scenario == "sendmail" else servers
                 # The long rows are in the first round only.
                 if number and scenario in ("memory", "queue"):
                     continue
                 with machine.alone():
-                    self.measure(scenario if not cores else f"slow {scenario}", peers, function, arguments,
-                                 lambda: rates.row_limit(scenario, parameters), parameters | {"round": number}, cores=cores)
+                    self.measure(
+                        scenario if not cores else f"slow {scenario}",
+                        peers,
+                        function,
+                        arguments,
+                        lambda: rates.row_limit(scenario, parameters),
+                        parameters | {"round": number},
+                        cores=cores,
+                    )
 
     def slow(self):
         self.main(ONE_CORE)
@@ -98,21 +112,32 @@ class Bench:
                     for peer in builds:
                         with machine.alone(), Box(peer, is_bare=True, keys=keys(size)) as box:
                             for what, cost in function(box, size).items():
-                                self.add("growth", peer.name, {"cost": cost}, series=series, what=what, n=size, round=number)
+                                self.add(
+                                    "growth", peer.name, {"cost": cost}, series=series, what=what, n=size, round=number
+                                )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=["pillarbox", "before", "postfix", *SENDMAIL],
-                        help="of: " + ", ".join(BY_NAME))
+    parser.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=["pillarbox", "before", "postfix", *SENDMAIL],
+        help="of: " + ", ".join(BY_NAME),
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each row of main and growth is measured")
     parser.add_argument("--stores", type=lambda text: text.split(","), default=list(machine.STORES), help="disk,tmpfs")
-    parser.add_argument("--bare", action="store_true", help="pillarbox alone, without roots: no root and no network are needed")
+    parser.add_argument(
+        "--bare", action="store_true", help="pillarbox alone, without roots: no root and no network are needed"
+    )
     parser.add_argument("--document", type=pathlib.Path, help="a document whose tables and plots are replaced by these")
     options = parser.parse_args()
-    roots.make_tools()
     bench = Bench(options)
+    for peer in bench.builds():
+        if not peer.binary.exists():
+            parser.error(f"there is no {peer.binary}; PILLARBOX and BEFORE name the builds, --peers leaves one out")
+    roots.make_tools()
     if options.bare:
         bench.peers = bench.builds()
     else:

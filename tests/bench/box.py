@@ -1,4 +1,5 @@
 """A running peer: in a root and namespaces of its own, or pillarbox as a plain process where there are no roots."""
+
 import contextlib
 import os
 import pathlib
@@ -30,8 +31,13 @@ class Box:
         shutil.rmtree(self.state, ignore_errors=True)
         self.state.mkdir(parents=True)
         if self.is_bare:
-            places = {"user": output(["id", "-un"]).strip(), "state": str(self.state / "spool"), "local.users": "any",
-                      "control": str(self.state / "control"), "local.maildir": str(self.state / "home/{user}/Maildir")}
+            places = {
+                "user": output(["id", "-un"]).strip(),
+                "state": str(self.state / "spool"),
+                "local.users": "any",
+                "control": str(self.state / "control"),
+                "local.maildir": str(self.state / "home/{user}/Maildir"),
+            }
             self.config.write_text(pillarbox_config(places=places, keys=self.keys))
         else:
             for number, directory in enumerate(self.peer.spool):
@@ -64,14 +70,25 @@ class Box:
         binds += [(self.state / str(number), directory) for number, directory in enumerate(self.peer.spool)]
         if self.peer.binary:
             binds.append((self.peer.binary, "/usr/sbin/pillarbox"))
-        script = ["set -e", "hostname mx.bench.test", f"mount -t tmpfs none {place}/dev", f"mount -t tmpfs none {place}/run",
-                  f"cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty {place}/dev/",
-                  f"mkdir -p -m 1777 {place}/dev/shm {place}/run/lock", f"mount -t proc proc {place}/proc"]
+        script = [
+            "set -e",
+            "hostname mx.bench.test",
+            f"mount -t tmpfs none {place}/dev",
+            f"mount -t tmpfs none {place}/run",
+            f"cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty {place}/dev/",
+            f"mkdir -p -m 1777 {place}/dev/shm {place}/run/lock",
+            f"mount -t proc proc {place}/proc",
+        ]
         script += [f"mount --bind {source} {place}{target}" for source, target in binds]
         script += [f"exec chroot {place} /tools/init /shared/syslog /shared/ready"]
         with open(self.shared / "namespaces", "w") as log:
-            self.top = subprocess.Popen(["unshare", "-m", "-u", "-p", "-f", "--kill-child=KILL", "sh", "-c", "\n".join(script)],
-                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self.join)
+            self.top = subprocess.Popen(
+                ["unshare", "-m", "-u", "-p", "-f", "--kill-child=KILL", "sh", "-c", "\n".join(script)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=self.join,
+            )
         self.wait_for(lambda: (self.shared / "ready").exists(), 10, "its namespaces")
         self.init = int(pathlib.Path(f"/proc/{self.top.pid}/task/{self.top.pid}/children").read_text().split()[0])
 
@@ -98,12 +115,16 @@ class Box:
         """A command of the peer, in its root and namespaces."""
         if not self.is_bare:
             return ["nsenter", "-t", str(self.init), "-m", "-p", "-r", "-w", "--", *map(str, command)]
-        binary = {"/usr/sbin/pillarbox": self.before + [str(self.peer.binary), "-c", str(self.config)],
-                  "/usr/sbin/sendmail": self.before + [str(self.peer.binary), "sendmail", "-C", str(self.config)]}
+        binary = {
+            "/usr/sbin/pillarbox": self.before + [str(self.peer.binary), "-c", str(self.config)],
+            "/usr/sbin/sendmail": self.before + [str(self.peer.binary), "sendmail", "-C", str(self.config)],
+        }
         return [word for part in command for word in binary.get(str(part), [str(part).replace("/tools", str(TOOLS))])]
 
     def popen(self, command, **options):
-        return subprocess.Popen(self.words(command), stdin=subprocess.DEVNULL, text=True, preexec_fn=self.join, **options)
+        return subprocess.Popen(
+            self.words(command), stdin=subprocess.DEVNULL, text=True, preexec_fn=self.join, **options
+        )
 
     def run(self, command):
         """What a command of the peer prints on standard output."""
@@ -184,7 +205,7 @@ class Box:
         count = 0
         for path in self.peer.queue:
             number = next(i for i, directory in enumerate(self.peer.spool) if path.startswith(directory))
-            place = str(self.state / str(number)) + path[len(self.peer.spool[number]):]
+            place = str(self.state / str(number)) + path[len(self.peer.spool[number]) :]
             count += sum(file.endswith(self.peer.suffix) for _, _, files in os.walk(place) for file in files)
         return count
 

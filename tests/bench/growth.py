@@ -1,5 +1,6 @@
 """Cost that grows: the same work with a thousand times more of something. Each function returns costs by name, in seconds or
 octets; none may grow faster than what it grows with."""
+
 import time
 
 from load import KIB, LOCAL, REMOTE, Client, Sink, Source
@@ -13,8 +14,14 @@ def queued(box, size):
     row = queue(box, size)
     if row["listed"] < size:
         raise RuntimeError(f"{row['listed']} of {size} messages are listed")
-    return {"restart": row["restart"], "list": row["list"], "flush": row["flush"], "drain": size / row["drained"],
-            "memory": row["octets"] * size, "memory before the restart": row["octets_full"] * size}
+    return {
+        "restart": row["restart"],
+        "list": row["list"],
+        "flush": row["flush"],
+        "drain": size / row["drained"],
+        "memory": row["octets"] * size,
+        "memory before the restart": row["octets_full"] * size,
+    }
 
 
 def sessions(box, size):

@@ -1,4 +1,5 @@
 """The traffic: Postfix's smtp-source, a client of our own, the sink, and what waits for files in Maildirs."""
+
 import mmap
 import os
 import socket
@@ -24,13 +25,36 @@ class Source:
         for number in range(processes):
             share, width = ((total + processes - 1 - number) // processes for total in (count, sessions))
             if share:
-                command = ["smtp-source", "-s", min(width, share) or 1, "-m", share, "-l", size, "-f", "sender@load.test", "-t",
-                           recipients[number % len(recipients)], "-M", "load.test", *(["-d"] if is_kept else []), f"127.0.0.1:{port}"]
-                self.children.append(subprocess.Popen([str(word) for word in command], text=True, stdin=subprocess.DEVNULL,
-                                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_parent))
+                command = [
+                    "smtp-source",
+                    "-s",
+                    min(width, share) or 1,
+                    "-m",
+                    share,
+                    "-l",
+                    size,
+                    "-f",
+                    "sender@load.test",
+                    "-t",
+                    recipients[number % len(recipients)],
+                    "-M",
+                    "load.test",
+                    *(["-d"] if is_kept else []),
+                    f"127.0.0.1:{port}",
+                ]
+                self.children.append(
+                    subprocess.Popen(
+                        [str(word) for word in command],
+                        text=True,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        preexec_fn=die_with_parent,
+                    )
+                )
 
     def is_sending(self):
-        return any(child.poll() is None for child in self.children)
+        return not all(isinstance(child.poll(), int) for child in self.children)
 
     def wait(self):
         """Until all is sent; an error of any is raised."""
@@ -45,8 +69,12 @@ class Arrivals:
 
     def __init__(self, count, directories, patience=20):
         self.count = count
-        self.child = subprocess.Popen([TOOLS / "arrive", str(count), str(patience), *directories], stdout=subprocess.PIPE, text=True,
-                                      preexec_fn=die_with_parent)
+        self.child = subprocess.Popen(
+            [TOOLS / "arrive", str(count), str(patience), *directories],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
         self.child.stdout.readline()
 
     def wait(self):
@@ -59,6 +87,7 @@ class Arrivals:
 
 class Sink:
     """The next hop. Its counters are those of tools/sink.h."""
+
     MESSAGES, SESSIONS, FIRST, LAST, RECIPIENTS, ARRIVALS, KEPT = 0, 1, 2, 3, 4, 8, 65536
 
     def __init__(self, directory=WORK / "run"):
@@ -125,12 +154,18 @@ class Client:
         """A message; the recipients are pipelined, a hundred at a time."""
         self.command("MAIL FROM:<sender@load.test>")
         for start in range(0, len(recipients), 100):
-            some = recipients[start:start + 100]
+            some = recipients[start : start + 100]
             self.socket.sendall("".join(f"RCPT TO:<{recipient}>\r\n" for recipient in some).encode())
             for _ in some:
                 self.reply(2)
         self.command("DATA", 3)
-        self.socket.sendall(b"From: <sender@load.test>\r\nTo: <a@bench.test>\r\nDate: Mon, 30 Nov 2026 00:00:00 +0000\r\n" + header + b"\r\n" + body + b".\r\n")
+        self.socket.sendall(
+            b"From: <sender@load.test>\r\nTo: <a@bench.test>\r\nDate: Mon, 30 Nov 2026 00:00:00 +0000\r\n"
+            + header
+            + b"\r\n"
+            + body
+            + b".\r\n"
+        )
         self.reply(2)
 
     def quit(self):
@@ -171,5 +206,7 @@ def limit(store, size, sessions, is_kept):
     sync; of more sessions the slower of the two binds."""
     few = size >= MIB
     durable = durable_rate(store, size, 1 if sessions == 1 else 8)
-    dialogue = dialogue_rate({1: 40}.get(sessions, 128) if few else {1: 600}.get(sessions, 2500), size, sessions, is_kept)
+    dialogue = dialogue_rate(
+        {1: 40}.get(sessions, 128) if few else {1: 600}.get(sessions, 2500), size, sessions, is_kept
+    )
     return 1 / (1 / durable + 1 / dialogue) if sessions == 1 else min(durable, dialogue)

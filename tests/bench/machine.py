@@ -1,4 +1,5 @@
 """This machine: its commands, clock, processor groups and kinds of store, and the lock of those who measure."""
+
 import contextlib
 import ctypes
 import fcntl
@@ -18,7 +19,8 @@ TOOLS = WORK / "tools"
 STORES = {"disk": WORK / "state", "tmpfs": pathlib.Path(f"/dev/shm/pillarbox-bench-{os.getuid()}")}
 IS_ROOT = os.getuid() == 0
 # The hierarchy of cgroup v2, which counts processor time without any controller.
-GROUPS = next((p for p in map(pathlib.Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")) if (p / "cgroup.controllers").exists()), None)
+HIERARCHIES = [pathlib.Path("/sys/fs/cgroup/unified"), pathlib.Path("/sys/fs/cgroup")]
+GROUPS = next((path for path in HIERARCHIES if (path / "cgroup.controllers").exists()), None)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -40,8 +42,14 @@ def median(values):
 
 def output(command, **options):
     """What a command prints; its failure, with all of it, is an error."""
-    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          stdin=subprocess.DEVNULL, **options)
+    done = subprocess.run(
+        [str(word) for word in command],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit code {done.returncode}: {done.stdout}")
     return done.stdout

@@ -2,6 +2,7 @@
 
 All deliver to Maildirs of user1 to user16, relay the rest to the sink, and keep their own defaults of durability. What else is
 set removes limits that would bind on this work, as their administrators would."""
+
 import dataclasses
 import json
 import os
@@ -34,8 +35,13 @@ def pillarbox_config(**tables):
     return "\n".join([*lines, "[[listener]]", f'address = "127.0.0.1:{PORT}"', ""])
 
 
-CHROOT = {"user": "root", "state": "/var/spool/pillarbox", "control": "/run/pillarbox.sock", "local.maildir": "{home}/Maildir",
-          "log.target": "syslog"}
+CHROOT = {
+    "user": "root",
+    "state": "/var/spool/pillarbox",
+    "control": "/run/pillarbox.sock",
+    "local.maildir": "{home}/Maildir",
+    "log.target": "syslog",
+}
 
 
 @dataclasses.dataclass
@@ -64,11 +70,16 @@ SERVER = frozenset({"smtp", "queue"})
 def pillarbox(name, variable, default):
     path = os.environ.get(variable, default)
     return path and Peer(
-        name, takes=SERVER, spool=["/var/spool/pillarbox"], binary=pathlib.Path(path).resolve(),
+        name,
+        takes=SERVER,
+        spool=["/var/spool/pillarbox"],
+        binary=pathlib.Path(path).resolve(),
         files={"/etc/pillarbox/pillarbox.toml": pillarbox_config(chroot=CHROOT)},
         commands=["touch /usr/sbin/pillarbox", "ln -sf pillarbox /usr/sbin/sendmail"],
-        start=["/usr/sbin/pillarbox", "serve"], flush=["/usr/sbin/pillarbox", "queue", "flush"],
-        queue=["/var/spool/pillarbox/queue"])
+        start=["/usr/sbin/pillarbox", "serve"],
+        flush=["/usr/sbin/pillarbox", "queue", "flush"],
+        queue=["/var/spool/pillarbox/queue"],
+    )
 
 
 POSTFIX = """compatibility_level = 3.6
@@ -169,30 +180,80 @@ match from any for any action "relay"
 ALL = [
     pillarbox("pillarbox", "PILLARBOX", "target/release/pillarbox"),
     pillarbox("before", "BEFORE", None),
-    Peer("postfix", ["postfix"], SERVER, ["/var/spool/postfix", "/var/lib/postfix"], {"/etc/postfix/main.cf": POSTFIX},
-         ["test -e /etc/postfix/master.orig || cp /etc/postfix/master.cf /etc/postfix/master.orig",
-          "cp /etc/postfix/master.orig /etc/postfix/master.cf", "postconf -F '*/*/chroot=n'", "postconf -MX smtp/inet",
-          f"postconf -M '127.0.0.1:{PORT}/inet=127.0.0.1:{PORT} inet n - n - - smtpd'"],
-         ["/usr/sbin/postfix", "start"], ["/usr/sbin/postqueue", "-f"],
-         [f"/var/spool/postfix/{name}" for name in ("maildrop", "incoming", "active", "deferred")]),
+    Peer(
+        "postfix",
+        ["postfix"],
+        SERVER,
+        ["/var/spool/postfix", "/var/lib/postfix"],
+        {"/etc/postfix/main.cf": POSTFIX},
+        [
+            "test -e /etc/postfix/master.orig || cp /etc/postfix/master.cf /etc/postfix/master.orig",
+            "cp /etc/postfix/master.orig /etc/postfix/master.cf",
+            "postconf -F '*/*/chroot=n'",
+            "postconf -MX smtp/inet",
+            f"postconf -M '127.0.0.1:{PORT}/inet=127.0.0.1:{PORT} inet n - n - - smtpd'",
+        ],
+        ["/usr/sbin/postfix", "start"],
+        ["/usr/sbin/postqueue", "-f"],
+        [f"/var/spool/postfix/{name}" for name in ("maildrop", "incoming", "active", "deferred")],
+    ),
     # Its queue is drained by a process for each runner, so several are started.
-    Peer("exim", ["exim4-daemon-light"], SERVER, ["/var/spool/exim4", "/var/log/exim4"], {"/etc/exim4/exim4.conf": EXIM}, [],
-         ["/usr/sbin/exim4", "-bd", "-q5m"],
-         ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do exim4 -qff & done; wait"], ["/var/spool/exim4/input"], "-H"),
+    Peer(
+        "exim",
+        ["exim4-daemon-light"],
+        SERVER,
+        ["/var/spool/exim4", "/var/log/exim4"],
+        {"/etc/exim4/exim4.conf": EXIM},
+        [],
+        ["/usr/sbin/exim4", "-bd", "-q5m"],
+        ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do exim4 -qff & done; wait"],
+        ["/var/spool/exim4/input"],
+        "-H",
+    ),
     # Debian's version never syncs its queue.
-    Peer("opensmtpd", ["opensmtpd"], SERVER, ["/var/spool/smtpd"], {"/etc/smtpd.conf": OPENSMTPD},
-         ["mkdir -p /var/spool/smtpd", "chmod 711 /var/spool/smtpd"], ["/usr/sbin/smtpd"],
-         ["/usr/sbin/smtpctl", "schedule", "all"], ["/var/spool/smtpd/queue"], "message"),
+    Peer(
+        "opensmtpd",
+        ["opensmtpd"],
+        SERVER,
+        ["/var/spool/smtpd"],
+        {"/etc/smtpd.conf": OPENSMTPD},
+        ["mkdir -p /var/spool/smtpd", "chmod 711 /var/spool/smtpd"],
+        ["/usr/sbin/smtpd"],
+        ["/usr/sbin/smtpctl", "schedule", "all"],
+        ["/var/spool/smtpd/queue"],
+        "message",
+    ),
     # These have only a sendmail; msmtp has no queue, and ends when the next host has the message.
-    Peer("nullmailer", ["nullmailer"], spool=["/var/spool/nullmailer"],
-         files={"/etc/nullmailer/remotes": f"127.0.0.1 smtp --port={SINK_PORT}\n", "/etc/nullmailer/defaultdomain": "bench.test\n"},
-         commands=["rm -f /etc/nullmailer/me", "chown mail /etc/nullmailer/remotes", "chmod 600 /etc/nullmailer/remotes",
-                   "test -p /var/spool/nullmailer/trigger || mkfifo /var/spool/nullmailer/trigger",
-                   "chmod 622 /var/spool/nullmailer/trigger", "chown mail:root /var/spool/nullmailer/trigger"],
-         start=["/usr/bin/setpriv", "--reuid=mail", "--regid=mail", "--clear-groups", "/usr/sbin/nullmailer-send"]),
-    Peer("dma", ["dma"], spool=["/var/spool/dma"],
-         files={"/etc/dma/dma.conf": f"SMARTHOST 127.0.0.1\nPORT {SINK_PORT}\nMAILNAME /etc/mailname\n"}),
-    Peer("msmtp", ["msmtp-mta"], files={
-        "/etc/msmtprc": f"account default\nhost 127.0.0.1\nport {SINK_PORT}\nfrom user1@bench.test\ntls off\nauth off\nsyslog LOG_MAIL\n"}),
+    Peer(
+        "nullmailer",
+        ["nullmailer"],
+        spool=["/var/spool/nullmailer"],
+        files={
+            "/etc/nullmailer/remotes": f"127.0.0.1 smtp --port={SINK_PORT}\n",
+            "/etc/nullmailer/defaultdomain": "bench.test\n",
+        },
+        commands=[
+            "rm -f /etc/nullmailer/me",
+            "chown mail /etc/nullmailer/remotes",
+            "chmod 600 /etc/nullmailer/remotes",
+            "test -p /var/spool/nullmailer/trigger || mkfifo /var/spool/nullmailer/trigger",
+            "chmod 622 /var/spool/nullmailer/trigger",
+            "chown mail:root /var/spool/nullmailer/trigger",
+        ],
+        start=["/usr/bin/setpriv", "--reuid=mail", "--regid=mail", "--clear-groups", "/usr/sbin/nullmailer-send"],
+    ),
+    Peer(
+        "dma",
+        ["dma"],
+        spool=["/var/spool/dma"],
+        files={"/etc/dma/dma.conf": f"SMARTHOST 127.0.0.1\nPORT {SINK_PORT}\nMAILNAME /etc/mailname\n"},
+    ),
+    Peer(
+        "msmtp",
+        ["msmtp-mta"],
+        files={
+            "/etc/msmtprc": f"account default\nhost 127.0.0.1\nport {SINK_PORT}\nfrom user1@bench.test\nsyslog LOG_MAIL\n"
+        },
+    ),
 ]
 BY_NAME = {peer.name: peer for peer in ALL if peer}

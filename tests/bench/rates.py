@@ -1,6 +1,8 @@
 """The main table: messages a second into Maildirs and to the next hop, calls of sendmail, starts, a queue that drains, memory.
 
-A row of the table is one amount of work. In each round its limit is measured first, then each peer; the order rotates."""
+A row of the table is one amount of work. In each round its limit is measured first, then each peer; the order rotates.
+"""
+
 import time
 
 import machine
@@ -8,11 +10,24 @@ from box import Box
 from load import KIB, LOCAL, MIB, REMOTE, Arrivals, Client, Sink, Source, limit
 from machine import median, now
 
-CRON = ("From: user1@bench.test (Cron Daemon)\nTo: user1@remote.test\nSubject: Cron <user1@mx> run-parts\n\n" + ("x" * 70 + "\n") * 12)
+CRON = (
+    "From: user1@bench.test (Cron Daemon)\nTo: user1@remote.test\nSubject: Cron <user1@mx> run-parts\n\n"
+    + ("x" * 70 + "\n") * 12
+)
 
 # Store, size, sessions, whether a session keeps its connection.
-INBOUND = [("disk", KIB, 1, True), ("disk", KIB, 1, False), ("disk", KIB, 8, True), ("disk", KIB, 64, True), ("disk", KIB, 64, False),
-           ("disk", MIB, 8, True), ("disk", MIB, 64, True), ("tmpfs", KIB, 1, True), ("tmpfs", KIB, 64, True), ("tmpfs", MIB, 8, True)]
+INBOUND = [
+    ("disk", KIB, 1, True),
+    ("disk", KIB, 1, False),
+    ("disk", KIB, 8, True),
+    ("disk", KIB, 64, True),
+    ("disk", KIB, 64, False),
+    ("disk", MIB, 8, True),
+    ("disk", MIB, 64, True),
+    ("tmpfs", KIB, 1, True),
+    ("tmpfs", KIB, 64, True),
+    ("tmpfs", MIB, 8, True),
+]
 RELAY = [("disk", KIB, 1, True), ("disk", KIB, 16, True), ("tmpfs", KIB, 1, True), ("tmpfs", KIB, 16, True)]
 
 
@@ -72,14 +87,19 @@ def sendmail(box, calls=40):
             if len(lines) != number or any(line[3] for line in lines):
                 raise RuntimeError(f"{box.peer.name}: a call of sendmail failed: {lines[:3]}")
             return lines
+
         call(3, box.inside("sink"))
         lines = call(calls, box.inside("sink"))
         cpu, before = box.cpu(), sink.get(Sink.MESSAGES)
         call(calls, "-")
         sink.wait(before + calls)
         time.sleep(0.3)
-        return {"call": median([line[0] for line in lines]) / 1e6, "call_cpu": median([line[1] for line in lines]) / 1e6,
-                "arrival": median([line[2] for line in lines]) / 1e6, "cpu": (box.cpu() - cpu) / calls}
+        return {
+            "call": median([line[0] for line in lines]) / 1e6,
+            "call_cpu": median([line[1] for line in lines]) / 1e6,
+            "arrival": median([line[2] for line in lines]) / 1e6,
+            "cpu": (box.cpu() - cpu) / calls,
+        }
 
 
 def start(box, times=5):
@@ -122,6 +142,7 @@ def peak(box, size):
     def look():
         for key, value in box.memory().items():
             seen[key] = max(seen[key], value)
+
     inbound(box, size, 64, True, look)
     return {"peak": seen["rss"], "peak_pss": seen["pss"]}
 
@@ -141,8 +162,11 @@ def queue(box, number, patience=60):
     box.open()
     row = {"queued": queued, "accepted": number / taken, "restart": box.start()}
     rest(box)
-    row |= {"octets": (box.memory()["rss"] - idle["rss"]) / number, "octets_full": (full["rss"] - idle["rss"]) / number,
-            "idle": idle["rss"]}
+    row |= {
+        "octets": (box.memory()["rss"] - idle["rss"]) / number,
+        "octets_full": (full["rss"] - idle["rss"]) / number,
+        "idle": idle["rss"],
+    }
     if box.peer.binary:
         begin = now()
         listed = len(box.run(["/usr/sbin/pillarbox", "queue"]).splitlines())
@@ -171,12 +195,11 @@ def rest(box):
 
 def main_rows(stores):
     """What the main table measures: scenario, parameters, and a function of a box. The order is that of the table."""
-    for store, size, sessions, is_kept in INBOUND:
-        if store in stores:
-            yield "inbound", {"store": store, "size": size, "sessions": sessions, "kept": is_kept}, inbound, (size, sessions, is_kept)
-    for store, size, sessions, is_kept in RELAY:
-        if store in stores:
-            yield "relay", {"store": store, "size": size, "sessions": sessions, "kept": is_kept}, relay, (size, sessions, is_kept)
+    for function, rows in ((inbound, INBOUND), (relay, RELAY)):
+        for store, *work in rows:
+            if store in stores:
+                parameters = dict(zip(("size", "sessions", "kept"), work))
+                yield function.__name__, {"store": store, **parameters}, function, work
     yield "sendmail", {"store": "disk"}, sendmail, ()
     yield "start", {"store": "disk"}, start, ()
     yield "memory", {"store": "tmpfs"}, memory, ()

@@ -1,4 +1,5 @@
 """Tables and plots from the lines of results. Cells hold medians over the rounds."""
+
 import json
 import re
 import time
@@ -30,14 +31,14 @@ class Rows:
 
     def median(self, key, factor=1.0):
         value = median([row.get(key) for row in self.rows])
-        return None if value is None else value * factor
+        return value and value * factor
 
     def peers(self):
         return [name for name in ORDER if any(row["peer"] == name for row in self.rows)]
 
 
 def number(value, unit=""):
-    if value is None:
+    if not isinstance(value, (int, float)):
         return "–"
     return (f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}") + unit
 
@@ -46,17 +47,32 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
+def figures(title, rows, names, factor=1.0):
+    """A table with a column for each peer and a line for each figure: names are its key and what it is."""
+    peers = rows.peers()
+    lines = [
+        [name, *[number(rows.where(peer=peer).median(key, factor)) for peer in peers]] for key, name in names.items()
+    ]
+    return "\n" + table([title, *peers], lines) if peers else ""
+
+
 def work(scenario, store, size, sessions, is_kept):
-    name = {"inbound": "Maildir", "relay": "relay"}[scenario.replace("slow ", "")]
-    kind = "" if sessions == 1 and is_kept else ", a connection each" if not is_kept else ""
-    return f"{name} {'1M' if size > 1024 else '1K'}, {sessions} session{'s' if sessions > 1 else ''}{kind}, {store}"
+    words = [
+        f"{'relay' if scenario.endswith('relay') else 'Maildir'} {'1M' if size > 1024 else '1K'}",
+        f"{sessions} session{'s' if sessions > 1 else ''}",
+        *([] if is_kept else ["a connection each"]),
+        store,
+    ]
+    return ", ".join(words)
 
 
 def rate_cell(rows):
-    share = median([row["rate"] / row["limit"] for row in rows.rows if row.get("rate") and row.get("limit")])
-    failed = sum("error" in row for row in rows.rows)
-    cell = f"{number(rows.median('rate'))}/s, {number(share and share * 100)} %, {number(rows.median('cpu', 1e3))} ms"
-    return ("–" if failed == len(rows.rows) else cell) + (f" ({failed} failed)" if failed and failed < len(rows.rows) else "")
+    good = [row for row in rows.rows if "rate" in row]
+    if not good:
+        return "–"
+    share = median([row["rate"] / row["limit"] for row in good])
+    failed = f" ({len(rows.rows) - len(good)} failed)" if len(good) < len(rows.rows) else ""
+    return f"{number(rows.median('rate'))}/s, {number(share * 100)} %, {number(rows.median('cpu', 1e3))} ms{failed}"
 
 
 def rates(rows, prefix=""):
@@ -64,62 +80,68 @@ def rates(rows, prefix=""):
     some = Rows([row for row in rows.rows if row["scenario"] in (f"{prefix}inbound", f"{prefix}relay")])
     peers, lines = some.peers(), []
     for values, same in some.each("scenario", "store", "size", "sessions", "kept"):
-        lines.append([work(*values), f"{number(same.median('limit'))}/s", *[rate_cell(same.where(peer=peer)) for peer in peers]])
+        cells = [rate_cell(same.where(peer=peer)) for peer in peers]
+        lines.append([work(*values), number(same.median("limit"), "/s"), *cells])
     return table(["work", "limit", *peers], lines) if lines else ""
 
 
+# What the main table has beside rates: scenario, what tells its rows apart, keys, factor, unit, and the name of the line.
+MIB, PAIR = 2**-20, " MiB"
+REST = [
+    ("start", {}, ("start", "cpu"), 1e3, " ms", "exec → 220 / CPU"),
+    ("queue", {}, ("restart",), 1e3, " ms", "10,000 deferred: restart → 220"),
+    ("queue", {}, ("drained",), 1, "/s", "10,000 deferred: drain"),
+    ("queue", {}, ("drain_cpu",), 1e3, " ms", "10,000 deferred: CPU a message of the drain"),
+    ("memory", {}, ("idle", "idle_pss"), MIB, PAIR, "RSS / PSS idle"),
+    ("memory", {}, ("connections", "connections_pss"), MIB, PAIR, "RSS / PSS with 100 connections"),
+    ("peak", {"size": 1024}, ("peak", "peak_pss"), MIB, PAIR, "most RSS / PSS, 1K, 64 sessions"),
+    ("peak", {"size": 1024 * 1024}, ("peak", "peak_pss"), MIB, PAIR, "most RSS / PSS, 1M, 64 sessions"),
+]
+CALLS = {"call": "call", "arrival": "arrival at the next hop", "call_cpu": "CPU of the call", "cpu": "CPU in all"}
+
+
 def rest(rows):
-    """What the main table has beside rates."""
-    lines, peers = [], [peer for peer in rows.peers() if any(row["scenario"] != "sendmail" and row["peer"] == peer for row in rows.rows)]
+    """Starts, the queue, memory; and calls of sendmail."""
+    peers = rows.where(scenario="start").peers() or rows.where(scenario="memory").peers()
+    lines = []
+    for scenario, parameters, keys, factor, unit, name in REST:
+        some = [rows.where(scenario=scenario, peer=peer, **parameters) for peer in peers]
+        cells = [" / ".join(number(mine.median(key, factor)) for key in keys) + unit for mine in some]
+        lines.append([name, *cells])
+    text = table(["", *peers], lines) if peers else ""
+    return text + figures("`sendmail -t`, ms", rows.where(scenario="sendmail"), CALLS, 1e3)
 
-    def line(name, cell):
-        lines.append([name, *[cell(peer) for peer in peers]])
 
-    def values(scenario, peer, keys, factor, unit, **parameters):
-        some = rows.where(scenario=scenario, peer=peer, **parameters)
-        return " / ".join(number(some.median(key, factor)) for key in keys) + unit if some.rows else "–"
-    line("exec → 220 / CPU", lambda peer: values("start", peer, ["start", "cpu"], 1e3, " ms"))
-    line("10,000 deferred: restart", lambda peer: values("queue", peer, ["restart"], 1e3, " ms"))
-    line("10,000 deferred: drain", lambda peer: values("queue", peer, ["drained"], 1, "/s"))
-    line("10,000 deferred: CPU a message of the drain", lambda peer: values("queue", peer, ["drain_cpu"], 1e3, " ms"))
-    line("RSS / PSS idle", lambda peer: values("memory", peer, ["idle", "idle_pss"], 2 ** -20, " MiB"))
-    line("RSS / PSS with 100 connections", lambda peer: values("memory", peer, ["connections", "connections_pss"], 2 ** -20, " MiB"))
-    line("most RSS / PSS, 1K, 64 sessions", lambda peer: values("peak", peer, ["peak", "peak_pss"], 2 ** -20, " MiB", size=1024))
-    line("most RSS / PSS, 1M, 64 sessions", lambda peer: values("peak", peer, ["peak", "peak_pss"], 2 ** -20, " MiB", size=1024 * 1024))
-    text = table(["", *peers], lines) if rows.where(scenario="start").rows else ""
-    calls = rows.where(scenario="sendmail")
-    if calls.rows:
-        lines = [[peer, *[number(calls.where(peer=peer).median(key, 1e3)) for key in ("call", "arrival", "call_cpu", "cpu")]] for peer in calls.peers()]
-        text += "\n" + table(["`sendmail -t`, ms", "call", "arrival at the next hop", "CPU of the call", "CPU in all"], lines)
-    return text
+MESSAGE = {
+    "maildir_calls": "system calls, Maildir",
+    "relay_calls": "system calls, relay",
+    "maildir_syncs": "syncs, Maildir",
+    "relay_syncs": "syncs, relay",
+    "syncs_8": "syncs, Maildir, 8 sessions",
+    "syncs_64": "syncs, Maildir, 64 sessions",
+    "maildir_given": "octets written, Maildir",
+    "relay_given": "octets written, relay",
+    "maildir_written": "octets that reach the file system, Maildir",
+    "relay_written": "octets that reach the file system, relay",
+}
+IDLE = {"wakeups": "wake-ups an hour", "calls_hour": "system calls an hour", "cpu_day": "seconds of CPU a day"}
+COUNTED = {
+    "start": "start and stop",
+    "maildir": "a message, Maildir",
+    "relay": "a message, relay",
+    "sendmail": "a call of `sendmail -t`",
+}
 
 
 def wear(rows):
-    text = ""
-    some = rows.where(scenario="wear")
-    if some.rows:
-        names = {"maildir_calls": "system calls a message, Maildir", "relay_calls": "system calls a message, relay",
-                 "maildir_syncs": "syncs a message, Maildir", "relay_syncs": "syncs a message, relay", "syncs_8": "syncs a message, 8 sessions",
-                 "syncs_64": "syncs a message, 64 sessions", "maildir_given": "octets written a message, Maildir",
-                 "relay_given": "octets written a message, relay", "maildir_written": "octets that reach the file system, Maildir",
-                 "relay_written": "octets that reach the file system, relay"}
-        text += table(["1 KiB, a connection each", *some.peers()],
-                      [[name, *[number(some.where(peer=peer).median(key)) for peer in some.peers()]] for key, name in names.items()])
-        for peer in [peer for peer in some.peers() if peer in ("pillarbox", "before")]:
-            for path in ("maildir", "relay"):
-                calls = some.where(peer=peer).rows[-1].get(f"{path}_by_name", {})
-                text += f"\n{peer}, {path}: " + ", ".join(f"{call} {number(count)}" for call, count in calls.items() if count >= 0.5) + ".\n"
-    some = rows.where(scenario="idle")
-    if some.rows:
-        names = {"wakeups": "wake-ups an hour", "calls_hour": "system calls an hour", "cpu_day": "seconds of CPU a day"}
-        text += "\n" + table(["idle", *some.peers()],
-                             [[name, *[number(some.where(peer=peer).median(key)) for peer in some.peers()]] for key, name in names.items()])
-    some = rows.where(scenario="instructions")
-    if some.rows:
-        names = {"start": "start and stop", "maildir": "a message, Maildir", "relay": "a message, relay", "sendmail": "a call of `sendmail -t`"}
-        text += "\n" + table(["million instructions", *some.peers()],
-                             [[name, *[number(some.where(peer=peer).median(key, 1e-6)) for peer in some.peers()]] for key, name in names.items()])
-    return text
+    messages = rows.where(scenario="wear")
+    text = figures("a message of 1 KiB, a connection each", messages, MESSAGE)
+    for (peer,), mine in messages.each("peer"):
+        for path in ("maildir", "relay") if peer in ("pillarbox", "before") else ():
+            calls = mine.rows[-1].get(f"{path}_by_name", {}).items()
+            text += f"\n{peer}, {path}: " + ", ".join(f"{call} {number(n)}" for call, n in calls if n >= 0.5) + ".\n"
+    text += figures("idle", rows.where(scenario="idle"), IDLE)
+    return text + figures("million instructions", rows.where(scenario="instructions"), COUNTED, 1e-6)
 
 
 def unit(what):
@@ -137,7 +159,17 @@ def growth(rows, directory):
             for peer in costs.peers():
                 mine = costs.where(peer=peer)
                 by_peer[peer] = {n: points.median("cost") for (n,), points in mine.each("n") if points.median("cost")}
-                lines.append([series, what, peer, ", ".join(f"{plot.si(n, '')}: {plot.si(max(cost, 0), unit(what))}" for n, cost in by_peer[peer].items())])
+                lines.append(
+                    [
+                        series,
+                        what,
+                        peer,
+                        ", ".join(
+                            f"{plot.si(n, '')}: {plot.si(max(cost, 0), unit(what))}"
+                            for n, cost in by_peer[peer].items()
+                        ),
+                    ]
+                )
                 worse += [f"{peer}: {series}, {what}: {step}" for step in steps(by_peer[peer], unit(what))]
             by_peer = {peer: {n: max(cost, 1e-5) for n, cost in line.items()} for peer, line in by_peer.items() if line}
             if by_peer:
@@ -148,14 +180,20 @@ def growth(rows, directory):
     if not lines:
         return "", []
     verdict = "Steps that are worse than linear: " + ("; ".join(worse) + "." if worse else "not one.")
-    return table(["what grows", "cost", "build", "size: cost"], lines) + "\n" + verdict + "\n\n" + "\n".join(links), worse
+    return (
+        table(["what grows", "cost", "build", "size: cost"], lines) + "\n" + verdict + "\n\n" + "\n".join(links),
+        worse,
+    )
 
 
 def steps(costs, kind):
     """The steps at which a cost grew more than its cause, beyond noise."""
     points = sorted(costs.items())
-    return [f"{plot.si(c, kind)} at {plot.si(n, '')}, {plot.si(d, kind)} at {plot.si(m, '')}" for (n, c), (m, d) in zip(points, points[1:])
-            if d > LEAST[kind] and d / max(c, LEAST[kind]) > TOLERANCE * m / n]
+    return [
+        f"{plot.si(c, kind)} at {plot.si(n, '')}, {plot.si(d, kind)} at {plot.si(m, '')}"
+        for (n, c), (m, d) in zip(points, points[1:])
+        if d > LEAST[kind] and d / max(c, LEAST[kind]) > TOLERANCE * m / n
+    ]
 
 
 def write(results, directory, document):
@@ -164,7 +202,12 @@ def write(results, directory, document):
     plots = document.parent / "plots" if document else directory / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     grown, worse = growth(rows, plots)
-    sections = {"main": rates(rows) + "\n" + rest(rows), "slow": rates(rows, "slow "), "wear": wear(rows), "growth": grown}
+    sections = {
+        "main": rates(rows) + "\n" + rest(rows),
+        "slow": rates(rows, "slow "),
+        "wear": wear(rows),
+        "growth": grown,
+    }
     origin = f"{time.strftime('%Y-%m-%d')}, {machine.describe()}.\n\n"
     sections = {name: origin + text.strip() + "\n" for name, text in sections.items() if text.strip()}
     directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +215,9 @@ def write(results, directory, document):
     if document:
         page = document.read_text()
         for name, text in sections.items():
-            page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found: found[1] + text + found[2], page, flags=re.S)
+            page = re.sub(
+                rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found: found[1] + text + found[2], page, flags=re.S
+            )
         document.write_text(page)
     print((directory / "tables.md").read_text())
     for step in worse:

@@ -2,8 +2,9 @@
 
 debootstrap makes one Debian; each peer has a copy, with its packages, the users of the bench and no DNS. No service is
 started while packages are installed."""
+
 import os
-import pathlib
+import platform
 import shutil
 import socket
 
@@ -20,7 +21,9 @@ def make_tools():
     TOOLS.mkdir(parents=True, exist_ok=True)
     for source in SOURCES.glob("*.c"):
         tool = TOOLS / source.stem
-        if not tool.exists() or tool.stat().st_mtime < max(path.stat().st_mtime for path in (source, SOURCES / "sink.h")):
+        if not tool.exists() or tool.stat().st_mtime < max(
+            path.stat().st_mtime for path in (source, SOURCES / "sink.h")
+        ):
             output(["cc", "-O2", "-Wall", "-Wextra", "-static", "-pthread", "-o", tool, source])
 
 
@@ -30,13 +33,14 @@ def root(peer):
 
 
 def chroot(directory, *command):
-    return output(["chroot", directory, *command], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"})
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
+    return output(["chroot", directory, *command], env=environment)
 
 
 def make_base():
     if (BASE / "home/.done").exists():
         return
-    codename = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line).get("VERSION_CODENAME")
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     mirror = os.environ.get("MIRROR", "http://deb.debian.org/debian")
     say(f"debootstrap makes a Debian {codename} in {BASE}, once")
     WORK.mkdir(parents=True, exist_ok=True)

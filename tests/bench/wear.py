@@ -1,4 +1,5 @@
 """What mail costs beside time: system calls, syncs and octets a message, the wake-ups of an idle daemon, and instructions."""
+
 import contextlib
 import pathlib
 import re
@@ -19,7 +20,9 @@ def traced(box, act):
     """The system calls of all processes while something is done, by name."""
     trace = WORK / "run/trace"
     attached = [word for pid in box.pids() for word in ("-p", str(pid))]
-    strace = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, *attached], stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", trace, *attached], stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
+    )
     time.sleep(1)
     act()
     time.sleep(0.3)
@@ -72,9 +75,13 @@ def messages(box):
             deliver(box, sink, 200, recipient)
             time.sleep(0.3)
             given, dirtied = (after - start for after, start in zip(written(box), before))
-            row |= {f"{name}_calls": sum(calls.values()) / 50, f"{name}_syncs": sum(calls.get(call, 0) for call in SYNCS) / 50,
-                    f"{name}_given": given / 200, f"{name}_written": dirtied / 200,
-                    f"{name}_by_name": {call: n / 50 for call, n in sorted(calls.items(), key=lambda item: -item[1])}}
+            row |= {
+                f"{name}_calls": sum(calls.values()) / 50,
+                f"{name}_syncs": sum(calls.get(call, 0) for call in SYNCS) / 50,
+                f"{name}_given": given / 200,
+                f"{name}_written": dirtied / 200,
+                f"{name}_by_name": {call: n / 50 for call, n in sorted(calls.items(), key=lambda item: -item[1])},
+            }
         for sessions in (8, 64):
             calls = traced(box, lambda: deliver(box, sink, 640, LOCAL, sessions))
             row[f"syncs_{sessions}"] = sum(calls.get(call, 0) for call in SYNCS) / 640
@@ -88,7 +95,10 @@ def switches(box):
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
                 text = (task / "status").read_text()
-                seen[task.name] = ((task / "comm").read_text().strip(), int(re.search(r"\nvoluntary_ctxt_switches:\s*(\d+)", text)[1]))
+                seen[task.name] = (
+                    (task / "comm").read_text().strip(),
+                    int(re.search(r"\nvoluntary_ctxt_switches:\s*(\d+)", text)[1]),
+                )
     return seen
 
 
@@ -108,8 +118,12 @@ def idle(box, seconds=180):
         threads[thread] = threads.get(thread, 0) + (number - before.get(task, ("", 0))[1]) / hours
     used = (box.cpu() - cpu) / hours * 24
     calls = traced(box, lambda: time.sleep(seconds / 2))
-    return {"wakeups": sum(threads.values()), "cpu_day": used, "threads": {name: n for name, n in threads.items() if n},
-            "calls_hour": sum(calls.values()) / (seconds / 2) * 3600}
+    return {
+        "wakeups": sum(threads.values()),
+        "cpu_day": used,
+        "threads": {name: n for name, n in threads.items() if n},
+        "calls_hour": sum(calls.values()) / (seconds / 2) * 3600,
+    }
 
 
 def instructions(box):
@@ -118,14 +132,25 @@ def instructions(box):
     if not shutil.which("valgrind"):
         raise RuntimeError("valgrind is not installed")
     counts = WORK / "run/instructions"
-    box.before = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", f"--log-file={counts}.%p"]
+    box.before = [
+        "valgrind",
+        "--tool=cachegrind",
+        "--cache-sim=no",
+        "--cachegrind-out-file=/dev/null",
+        f"--log-file={counts}.%p",
+    ]
 
     def counted(act):
         for file in counts.parent.glob("instructions.*"):
             file.unlink()
         act()
         texts = [file.read_text() for file in counts.parent.glob("instructions.*")]
-        return sum(int(found[1].replace(",", "")) for text in texts for found in [re.search(r"I +refs: +([\d,]+)", text)] if found)
+        return sum(
+            int(found[1].replace(",", ""))
+            for text in texts
+            for found in [re.search(r"I +refs: +([\d,]+)", text)]
+            if found
+        )
 
     def serve(count, recipient):
         def act():
@@ -138,7 +163,9 @@ def instructions(box):
                 box.starter.wait(60)
             box.kill()
             box.open()
+
         return counted(act)
+
     serve(1, LOCAL)
     row = {"start": serve(0, LOCAL)}
     for name, recipient in (("maildir", LOCAL), ("relay", REMOTE)):
@@ -149,7 +176,19 @@ def instructions(box):
         plain, box.before = box.before, []
         box.start()
         box.before = plain
-        command = ["/tools/call", 1, 0, box.inside("message"), "-", shutil.which("valgrind"), *plain[1:], box.peer.binary,
-                   "sendmail", "-C", box.config, "-t"]
+        command = [
+            "/tools/call",
+            1,
+            0,
+            box.inside("message"),
+            "-",
+            shutil.which("valgrind"),
+            *plain[1:],
+            box.peer.binary,
+            "sendmail",
+            "-C",
+            box.config,
+            "-t",
+        ]
         row["sendmail"] = counted(lambda: box.run(command))
     return row
