@@ -41,7 +41,11 @@ class Bench:
         row = {"scenario": scenario, "peer": peer, **parameters, **measured}
         with open(self.results, "a") as file:
             file.write(json.dumps(row | {"time": round(time.time()), "load": os.getloadavg()[0]}) + "\n")
-        say(" ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+        say(
+            " ".join(
+                f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+            )
+        )
 
     def measure(self, scenario, peers, function, arguments=(), limit=None, parameters=None, **options):
         """A row: each peer does the same work, one after the other, in an order that rotates."""

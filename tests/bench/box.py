@@ -189,13 +189,15 @@ class Box:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self):
-        """Resident octets, summed over the processes: with shared pages in each, and divided by their users."""
-        rss = pss = 0
+        """Resident octets, summed over the processes: with shared pages in each, and divided by their users, which only root
+        may read."""
+        rss, pss = 0, 0 if IS_ROOT else None
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
-                rss, pss = rss + sizes.get("Rss", 0), pss + sizes.get("Pss", 0)
+                rss += int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+                if IS_ROOT:
+                    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                    pss += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
         return {"rss": rss, "pss": pss}
 
     def queued(self):

@@ -72,7 +72,11 @@ def flush(path):
 @contextlib.contextmanager
 def alone():
     """Only one measurement at a time on this machine: others wait here, and may take the same lock with flock(1)."""
-    descriptor = os.open("/tmp/measuring.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    lock = pathlib.Path("/tmp/measuring.lock")
+    # That of another user can only be read.
+    if not lock.exists():
+        lock.touch()
+    descriptor = os.open(lock, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
