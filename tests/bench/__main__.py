@@ -26,19 +26,35 @@ from peers import BY_NAME
 SCENARIOS = ["main", "slow", "wear", "idle", "instructions", "growth"]
 SENDMAIL = ["nullmailer", "dma", "msmtp"]
 ONE_CORE = {0}
-SLOW = {("inbound", "disk", 1024, 1), ("inbound", "disk", 1024, 8), ("relay", "disk", 1024, 16)}
 
 
 class Bench:
     def __init__(self, options):
         self.options = options
         self.peers = [BY_NAME[name] for name in options.peers if name in BY_NAME]
+        self.builds = [peer for peer in self.peers if peer.binary]
+        if options.bare:
+            self.peers = self.builds
+        self.servers = [peer for peer in self.peers if "smtp" in peer.takes]
         self.results = WORK / "results.jsonl"
         self.turn = 0
 
-    def add(self, scenario, peer, measured, **parameters):
-        """Appends a line of results, and shows it."""
-        row = {"scenario": scenario, "peer": peer, **parameters, **measured}
+    def in_turn(self, peers):
+        """The peers, each time from another one on."""
+        self.turn += 1
+        first = self.turn % len(peers) if peers else 0
+        return peers[first:] + peers[:first]
+
+    def measure(self, scenario, peer, function, arguments=(), limit=None, parameters=None, **options):
+        """Appends a line of results: what a function finds out about a peer, or its error."""
+        row = {"scenario": scenario, "peer": peer.name, **(parameters or {})}
+        try:
+            with Box(peer, row.get("store", "disk"), **({"is_bare": self.options.bare} | options)) as box:
+                row |= function(box, *arguments)
+        except Exception as error:
+            row["error"] = f"{type(error).__name__}: {error}"[:500]
+        if limit:
+            row["limit"] = limit
         with open(self.results, "a") as file:
             file.write(json.dumps(row | {"time": round(time.time()), "load": os.getloadavg()[0]}) + "\n")
         say(
@@ -47,73 +63,47 @@ class Bench:
             )
         )
 
-    def measure(self, scenario, peers, function, arguments=(), limit=None, parameters=None, **options):
-        """A row: each peer does the same work, one after the other, in an order that rotates."""
-        parameters, self.turn = parameters or {}, self.turn + 1
-        first = self.turn % len(peers) if peers else 0
-        limit = limit() if limit else None
-        for peer in peers[first:] + peers[:first]:
-            try:
-                with Box(peer, parameters.get("store", "disk"), self.options.bare, **options) as box:
-                    measured = function(box, *arguments)
-            except Exception as error:
-                measured = {"error": str(error)[:500]}
-            self.add(scenario, peer.name, measured | ({"limit": limit} if limit else {}), **parameters)
-
-    def main(self, cores=None):
-        servers = [peer for peer in self.peers if "smtp" in peer.takes]
+    def main(self):
         for number in range(self.options.rounds):
-            for scenario, parameters, function, arguments in rates.main_rows(self.options.stores):
-                if (
-                    cores
-                    and (scenario, parameters["store"], parameters.get("size"), parameters.get("sessions")) not in SLOW
-                ):
-                    continue
-                peers = self.peers if scenario == "sendmail" else servers
-                # The long rows are in the first round only.
-                if number and scenario in ("memory", "queue"):
-                    continue
-                with machine.alone():
-                    self.measure(
-                        scenario if not cores else f"slow {scenario}",
-                        peers,
-                        function,
-                        arguments,
-                        lambda: rates.row_limit(scenario, parameters),
-                        parameters | {"round": number},
-                        cores=cores,
-                    )
+            for scenario, parameters, function, arguments in rates.main_rows(self.options.stores, number):
+                peers = self.peers if scenario == "sendmail" else self.servers
+                self.row(scenario, peers, function, arguments, parameters | {"round": number})
 
     def slow(self):
-        self.main(ONE_CORE)
+        for number in range(self.options.rounds):
+            for scenario, parameters, function, arguments in rates.slow_rows():
+                parameters |= {"round": number, "cores": len(ONE_CORE)}
+                self.row(scenario, self.servers, function, arguments, parameters, cores=ONE_CORE)
+
+    def row(self, scenario, peers, function, arguments, parameters, **options):
+        with machine.alone():
+            limit = rates.row_limit(scenario, parameters)
+            for peer in self.in_turn(peers):
+                self.measure(scenario, peer, function, arguments, limit, parameters, **options)
 
     def wear(self):
-        with machine.alone():
-            self.measure("wear", [peer for peer in self.peers if "smtp" in peer.takes], wear.messages)
+        for peer in self.servers:
+            with machine.alone():
+                self.measure("wear", peer, wear.messages)
 
     def idle(self):
-        self.measure("idle", [peer for peer in self.peers if "smtp" in peer.takes], wear.idle)
-
-    def builds(self):
-        return [peer for peer in self.peers if peer.binary]
+        for peer in self.servers:
+            self.measure("idle", peer, wear.idle)
 
     def instructions(self):
-        for peer in self.builds():
-            with Box(peer, is_bare=True) as box:
-                self.add("instructions", peer.name, wear.instructions(box))
+        for peer in self.builds:
+            self.measure("instructions", peer, wear.instructions, is_bare=True)
 
     def growth(self):
         for number in range(min(2, self.options.rounds)):
             for series, keys, sizes, function in growth.SERIES:
                 for size in sizes:
-                    self.turn += 1
-                    builds = self.builds() if self.turn % 2 else self.builds()[::-1]
-                    for peer in builds:
-                        with machine.alone(), Box(peer, is_bare=True, keys=keys(size)) as box:
-                            for what, cost in function(box, size).items():
-                                self.add(
-                                    "growth", peer.name, {"cost": cost}, series=series, what=what, n=size, round=number
-                                )
+                    parameters = {"series": series, "n": size, "round": number}
+                    for peer in self.in_turn(self.builds):
+                        with machine.alone():
+                            self.measure(
+                                "growth", peer, function, [size], None, parameters, is_bare=True, keys=keys(size)
+                            )
 
 
 def main():
@@ -133,13 +123,11 @@ def main():
     parser.add_argument("--document", type=pathlib.Path, help="a document whose tables and plots are replaced by these")
     options = parser.parse_args()
     bench = Bench(options)
-    for peer in bench.builds():
+    for peer in bench.builds:
         if not peer.binary.exists():
             parser.error(f"there is no {peer.binary}; PILLARBOX and BEFORE name the builds, --peers leaves one out")
     roots.make_tools()
-    if options.bare:
-        bench.peers = bench.builds()
-    else:
+    if not options.bare:
         roots.make_base()
         for peer in bench.peers:
             roots.make_root(peer)

@@ -16,6 +16,7 @@ def queued(box, size):
         raise RuntimeError(f"{row['listed']} of {size} messages are listed")
     return {
         "restart": row["restart"],
+        "processor of the restart": row["restart_cpu"],
         "list": row["list"],
         "flush": row["flush"],
         "drain": size / row["drained"],

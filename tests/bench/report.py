@@ -58,7 +58,7 @@ def figures(title, rows, names, factor=1.0):
 
 def work(scenario, store, size, sessions, is_kept):
     words = [
-        f"{'relay' if scenario.endswith('relay') else 'Maildir'} {'1M' if size > 1024 else '1K'}",
+        f"{'relay' if scenario == 'relay' else 'Maildir'} {'1M' if size > 1024 else '1K'}",
         f"{sessions} session{'s' if sessions > 1 else ''}",
         *([] if is_kept else ["a connection each"]),
         store,
@@ -75,9 +75,9 @@ def rate_cell(rows):
     return f"{number(rows.median('rate'))}/s, {number(share * 100)} %, {number(rows.median('cpu', 1e3))} ms{failed}"
 
 
-def rates(rows, prefix=""):
+def rates(rows, cores=None):
     """Messages a second, share of the limit, and processor time."""
-    some = Rows([row for row in rows.rows if row["scenario"] in (f"{prefix}inbound", f"{prefix}relay")])
+    some = Rows([row for row in rows.where(cores=cores).rows if row["scenario"] in ("inbound", "relay")])
     peers, lines = some.peers(), []
     for values, same in some.each("scenario", "store", "size", "sessions", "kept"):
         cells = [rate_cell(same.where(peer=peer)) for peer in peers]
@@ -148,42 +148,30 @@ def unit(what):
     return "B" if what.startswith("memory") else "s"
 
 
+# What a row of growth has beside costs.
+PARAMETERS = {"scenario", "peer", "series", "n", "round", "time", "load", "error"}
+
+
 def growth(rows, directory):
     """A table, plots below the directory, and the steps that are worse than linear."""
     lines, worse, links = [], [], []
-    some = rows.where(scenario="growth")
-    for (series,), same in some.each("series"):
+    for (series,), same in rows.where(scenario="growth").each("series"):
         panels = []
-        for (what,), costs in same.each("what"):
-            by_peer = {}
-            for peer in costs.peers():
-                mine = costs.where(peer=peer)
-                by_peer[peer] = {n: points.median("cost") for (n,), points in mine.each("n") if points.median("cost")}
-                lines.append(
-                    [
-                        series,
-                        what,
-                        peer,
-                        ", ".join(
-                            f"{plot.si(n, '')}: {plot.si(max(cost, 0), unit(what))}"
-                            for n, cost in by_peer[peer].items()
-                        ),
-                    ]
-                )
-                worse += [f"{peer}: {series}, {what}: {step}" for step in steps(by_peer[peer], unit(what))]
-            by_peer = {peer: {n: max(cost, 1e-5) for n, cost in line.items()} for peer, line in by_peer.items() if line}
-            if by_peer:
-                panels.append((what, unit(what), by_peer))
+        for what in dict.fromkeys(key for row in same.rows for key in row if key not in PARAMETERS):
+            costs = {}
+            for (peer,), mine in same.each("peer"):
+                points = {n: some.median(what) for (n,), some in mine.each("n")}
+                costs[peer] = {n: cost for n, cost in points.items() if cost and cost > 0}
+                cells = [f"{plot.si(n, '')}: {plot.si(cost, unit(what))}" for n, cost in costs[peer].items()]
+                lines.append([series, what, peer, ", ".join(cells)])
+                worse += [f"{peer}: {series}, {what}: {step}" for step in steps(costs[peer], unit(what))]
+            panels.append((what, unit(what), {peer: points for peer, points in costs.items() if points}))
         name = series.replace(" ", "-") + ".svg"
-        (directory / name).write_text(plot.figure(series, panels))
+        (directory / name).write_text(plot.figure(series, [panel for panel in panels if panel[2]]))
         links.append(f"![Cost by {series}](plots/{name})\n")
-    if not lines:
-        return "", []
-    verdict = "Steps that are worse than linear: " + ("; ".join(worse) + "." if worse else "not one.")
-    return (
-        table(["what grows", "cost", "build", "size: cost"], lines) + "\n" + verdict + "\n\n" + "\n".join(links),
-        worse,
-    )
+    verdict = "Steps that are worse than linear: " + ("; ".join(worse) or "not one") + ".\n"
+    text = table(["what grows", "cost", "build", "size: cost"], lines) + "\n" + verdict + "\n" + "\n".join(links)
+    return text if lines else "", worse
 
 
 def steps(costs, kind):
@@ -204,7 +192,7 @@ def write(results, directory, document):
     grown, worse = growth(rows, plots)
     sections = {
         "main": rates(rows) + "\n" + rest(rows),
-        "slow": rates(rows, "slow "),
+        "slow": rates(rows, 1),
         "wear": wear(rows),
         "growth": grown,
     }
