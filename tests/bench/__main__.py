@@ -96,9 +96,9 @@ class Bench:
 
     def growth(self):
         for number in range(min(2, self.options.rounds)):
-            for series, keys, sizes, function in growth.SERIES:
+            for series, store, keys, sizes, function in growth.SERIES:
                 for size in sizes:
-                    parameters = {"series": series, "n": size, "round": number}
+                    parameters = {"series": series, "store": store, "n": size, "round": number}
                     for peer in self.in_turn(self.builds):
                         with machine.alone():
                             self.measure(

@@ -149,7 +149,7 @@ def unit(what):
 
 
 # What a row of growth has beside costs.
-PARAMETERS = {"scenario", "peer", "series", "n", "round", "time", "load", "error"}
+PARAMETERS = {"scenario", "peer", "series", "store", "n", "round", "time", "load", "error"}
 
 
 def growth(rows, directory):
