@@ -36,6 +36,7 @@ class Bench:
         if options.bare:
             self.peers = self.builds
         self.servers = [peer for peer in self.peers if "smtp" in peer.takes]
+        self.queues = [peer for peer in self.peers if "queue" in peer.takes]
         self.results = WORK / "results.jsonl"
         self.turn = 0
 
@@ -66,7 +67,7 @@ class Bench:
     def main(self):
         for number in range(self.options.rounds):
             for scenario, parameters, function, arguments in rates.main_rows(self.options.stores, number):
-                peers = self.peers if scenario == "sendmail" else self.servers
+                peers = {"sendmail": self.peers, "queue": self.queues}.get(scenario, self.servers)
                 self.row(scenario, peers, function, arguments, parameters | {"round": number})
 
     def slow(self):

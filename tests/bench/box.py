@@ -146,6 +146,14 @@ class Box:
             raise RuntimeError(f"{self.peer.name} does not start: {(self.shared / 'output').read_text()}")
         return taken / 1e6
 
+    def settle(self):
+        """Until it uses less than a twentieth of a processor: a first start makes keys, a full queue is read."""
+        for _ in range(90):
+            cpu, begin = self.cpu(), now()
+            time.sleep(0.5)
+            if (self.cpu() - cpu) / (now() - begin) < 0.05:
+                return
+
     def kill(self):
         """Ends all its processes at once; the state stays."""
         pids = self.pids()

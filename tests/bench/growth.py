@@ -28,6 +28,7 @@ def queued(box, size):
 def sessions(box, size):
     """Sixteen messages from each of so many clients at once."""
     box.start()
+    box.settle()
     number = 16 * size
     Source(size, KIB, size, True, LOCAL).wait()
     flush(box.state)
@@ -38,13 +39,14 @@ def sessions(box, size):
         most = max(most, box.memory()["rss"])
         time.sleep(0.02)
     source.wait()
-    return {"time": now() - start, "processor": box.cpu() - cpu, "memory": max(most - idle, 4096)}
+    return {"until all are sent": now() - start, "processor": box.cpu() - cpu, "memory": max(most - idle, 4096)}
 
 
 def recipients(box, size):
     """One message for so many recipients, of this host and of another."""
     with Sink() as sink:
         box.start()
+        box.settle()
         client = Client()
         client.send(LOCAL[:1])
         start = now()
@@ -74,6 +76,7 @@ def aliases_file(size):
 def aliases(box, size):
     """A start with so many aliases, the memory for them, 200 messages to the last one, and one to all."""
     start = box.start()
+    box.settle()
     client = Client()
     client.send([f"alias{size - 1}@bench.test"])
     memory, begin = box.memory()["rss"], now()
@@ -92,6 +95,7 @@ def maildir(box, size):
         (place / f"{number}.old:2,S").touch()
     flush(box.state)
     box.start()
+    box.settle()
     client = Client()
     client.send(LOCAL[:1])
     begin = now()
@@ -107,6 +111,7 @@ def header(box, size):
     row = {}
     with Sink() as sink:
         box.start()
+        box.settle()
         client = Client()
         client.send(LOCAL[:1])
         for name, text in (("fields", many), ("one field", folded)):

@@ -214,14 +214,11 @@ ALL = [
     Peer(
         "opensmtpd",
         ["opensmtpd"],
-        SERVER,
+        frozenset({"smtp"}),
         ["/var/spool/smtpd"],
         {"/etc/smtpd.conf": OPENSMTPD},
         ["mkdir -p /var/spool/smtpd", "chmod 711 /var/spool/smtpd"],
         ["/usr/sbin/smtpd"],
-        ["/usr/sbin/smtpctl", "schedule", "all"],
-        ["/var/spool/smtpd/queue"],
-        "message",
     ),
     # These have only a sendmail; msmtp has no queue, and ends when the next host has the message.
     Peer(

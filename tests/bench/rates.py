@@ -38,6 +38,7 @@ def count(size, sessions):
 def inbound(box, size, sessions, is_kept, while_sending=lambda: None):
     """From SMTP into Maildirs, until the last file is there."""
     box.start()
+    box.settle()
     number, warm = count(size, sessions), max(20, 2 * sessions)
     arrivals = Arrivals(warm, box.maildirs())
     Source(warm, KIB, sessions, is_kept, LOCAL).wait()
@@ -60,6 +61,7 @@ def relay(box, size, sessions, is_kept):
     """From SMTP to the next hop, until that has all."""
     with Sink() as sink:
         box.start()
+        box.settle()
         number, warm = count(size, sessions), max(20, 2 * sessions)
         Source(warm, KIB, sessions, is_kept, REMOTE).wait()
         sink.wait(warm)
@@ -78,6 +80,7 @@ def sendmail(box, calls=40):
     the call and of all that it set off."""
     with Sink(box.shared) as sink:
         box.start()
+        box.settle()
         (box.shared / "message").write_text(CRON)
         user = 0 if box.is_bare else 2001
 
@@ -106,7 +109,7 @@ def sendmail(box, calls=40):
 def start(box, times=5):
     """exec to 220, and the processor time of it; the first start, which makes what is kept, does not count."""
     box.start()
-    time.sleep(1)
+    box.settle()
     taken, used = [], []
     for _ in range(times):
         box.kill()
@@ -121,6 +124,7 @@ def start(box, times=5):
 def memory(box):
     """Idle, and with 100 connections."""
     box.start()
+    box.settle()
     arrivals = Arrivals(1, box.maildirs())
     client = Client()
     client.send([LOCAL[0]])
@@ -151,18 +155,18 @@ def peak(box, size):
 def queue(box, number, patience=60):
     """Mail that waits for a next hop that is down; then a kill, a restart, the next hop is back, a flush."""
     box.start()
-    time.sleep(0.3)
+    box.settle()
     idle = box.memory()
     start = now()
     Source(number, KIB, 16, True, REMOTE).wait()
     taken = now() - start
-    rest(box)
+    box.settle()
     full, queued = box.memory(), box.queued()
     box.kill()
     machine.flush(box.state)
     box.open()
     row = {"queued": queued, "accepted": number / taken, "restart": box.start()}
-    rest(box)
+    box.settle()
     row |= {
         # What it does behind the greeting is in it.
         "restart_cpu": box.cpu(),
@@ -185,15 +189,6 @@ def queue(box, number, patience=60):
         flush.kill()
         flush.wait()
     return row
-
-
-def rest(box):
-    """Until it uses less than a twentieth of a processor."""
-    for _ in range(90):
-        cpu, begin = box.cpu(), now()
-        time.sleep(0.5)
-        if (box.cpu() - cpu) / (now() - begin) < 0.05:
-            return
 
 
 def rate_rows(stores):

@@ -1,4 +1,4 @@
-"""Tables and plots from the lines of results. Cells hold medians over the rounds."""
+"""Tables and plots from the lines of results. Cells hold medians over the rounds, costs that grow the least of them."""
 
 import json
 import re
@@ -12,7 +12,7 @@ ORDER = ["pillarbox", "before", "postfix", "exim", "opensmtpd", "nullmailer", "d
 # How much more than linear a step may cost: what noise does to a median.
 TOLERANCE = 1.5
 # Costs below these are noise: seconds, octets.
-LEAST = {"s": 0.01, "B": 1024 * 1024}
+LEAST = {"s": 0.05, "B": 1024 * 1024}
 
 
 class Rows:
@@ -32,6 +32,9 @@ class Rows:
     def median(self, key, factor=1.0):
         value = median([row.get(key) for row in self.rows])
         return value and value * factor
+
+    def least(self, key):
+        return min((row[key] for row in self.rows if row.get(key)), default=0)
 
     def peers(self):
         return [name for name in ORDER if any(row["peer"] == name for row in self.rows)]
@@ -160,8 +163,9 @@ def growth(rows, directory):
         for what in dict.fromkeys(key for row in same.rows for key in row if key not in PARAMETERS):
             costs = {}
             for (peer,), mine in same.each("peer"):
-                points = {n: some.median(what) for (n,), some in mine.each("n")}
-                costs[peer] = {n: cost for n, cost in points.items() if cost and cost > 0}
+                # The cheapest of the rounds is the one with the least of others' work in it.
+                points = {n: some.least(what) for (n,), some in mine.each("n")}
+                costs[peer] = {n: cost for n, cost in points.items() if cost > 0}
                 cells = [f"{plot.si(n, '')}: {plot.si(cost, unit(what))}" for n, cost in costs[peer].items()]
                 lines.append([series, what, peer, ", ".join(cells)])
                 worse += [f"{peer}: {series}, {what}: {step}" for step in steps(costs[peer], unit(what))]

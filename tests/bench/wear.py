@@ -68,6 +68,7 @@ def messages(box):
     row = {}
     with Sink() as sink:
         box.start()
+        box.settle()
         for name, recipient in (("maildir", LOCAL), ("relay", REMOTE)):
             deliver(box, sink, 20, recipient)
             calls = traced(box, lambda: deliver(box, sink, 50, recipient))
@@ -158,7 +159,7 @@ def instructions(box):
 
     # The first start makes keys, which are kept.
     box.start()
-    time.sleep(3)
+    box.settle()
     box.kill()
     box.open()
     # The daemon's seccomp filter lets no program make code at run time, as valgrind does.
