@@ -73,7 +73,7 @@ bench: $(BINARY) ## messages a second, calls of sendmail, a start, memory, in so
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PILLARBOX=$(BINARY) BEFORE=$(BEFORE) python3 tests/bench main --bare --rounds 1
 
-bench-all: $(BINARY) ## all tables of docs/performance.md, beside other mail servers in chroots, as root; WHAT=main, BEFORE=PROGRAM, DOCUMENT=
+bench-all: $(BINARY) ## all tables of docs/performance.md, beside other mail servers, as root; WHAT=main, BEFORE=PROGRAM, DOCUMENT=PAGE
 	@$(TOOLS)/need $(BENCH_NEEDS) $(PEER_NEEDS)
 	@PILLARBOX=$(BINARY) BEFORE=$(BEFORE) MIRROR=$(MIRROR) python3 tests/bench $(WHAT) $(if $(DOCUMENT),--document $(DOCUMENT))
 
