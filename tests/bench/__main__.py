@@ -96,7 +96,7 @@ class Bench:
             self.measure("instructions", peer, wear.instructions, is_bare=True)
 
     def growth(self):
-        for number in range(min(2, self.options.rounds)):
+        for number in range(self.options.rounds):
             for series, store, keys, sizes, function in growth.SERIES:
                 for size in sizes:
                     parameters = {"series": series, "store": store, "n": size, "round": number}
@@ -116,7 +116,7 @@ def main():
         default=["pillarbox", "before", "postfix", *SENDMAIL],
         help="of: " + ", ".join(BY_NAME),
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each row of main and growth is measured")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each row of main and growth is measured")
     parser.add_argument("--stores", type=lambda text: text.split(","), default=list(machine.STORES), help="disk,tmpfs")
     parser.add_argument(
         "--bare", action="store_true", help="pillarbox alone, without roots: no root and no network are needed"

@@ -12,7 +12,7 @@ ORDER = ["pillarbox", "before", "postfix", "exim", "opensmtpd", "nullmailer", "d
 # How much more than linear a step may cost: what noise does to a median.
 TOLERANCE = 1.5
 # Costs below these are noise: seconds, octets.
-LEAST = {"s": 0.05, "B": 1024 * 1024}
+LEAST = {"s": 0.05, "B": 4 * 1024 * 1024}
 
 
 class Rows:
