@@ -3,7 +3,6 @@
 PREFIX  = /usr/local
 DESTDIR =
 ONCE    =
-PEERS   = pillarbox,postfix,opensmtpd
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 BINARY := $(TARGET)/release/pillarbox
 TOOLS  := tests/tools
@@ -22,9 +21,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
+BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
+PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
-TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
+TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils promtool=prometheus \
@@ -33,7 +33,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash zsh=zsh shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test peers faults lint bench install install-files deb test-deb check-32 clean
+.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb check-32 clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -70,9 +70,13 @@ lint: ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: $(BINARY) ## messages a second, and the time of one call of sendmail; with ../shared/bench beside other mail servers (PEERS=a,b)
+bench: $(BINARY) ## messages a second, calls of sendmail, a start, memory, in some minutes; BEFORE=PROGRAM beside another build
 	@$(TOOLS)/need $(BENCH_NEEDS)
-	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
+	@PILLARBOX=$(BINARY) BEFORE=$(BEFORE) python3 tests/bench main --bare --rounds 1
+
+bench-all: $(BINARY) ## all tables of docs/performance.md, beside other mail servers, as root; WHAT=main, BEFORE=PROGRAM, DOCUMENT=PAGE
+	@$(TOOLS)/need $(BENCH_NEEDS) $(PEER_NEEDS)
+	@PILLARBOX=$(BINARY) BEFORE=$(BEFORE) MIRROR=$(MIRROR) python3 tests/bench $(WHAT) $(if $(DOCUMENT),--document $(DOCUMENT))
 
 install: $(BINARY) install-files ## program, its other names, manual, completions, service files, hooks, configuration unless there is one; DESTDIR=, PREFIX=/usr/local, INIT=systemd|openrc|openwrt
 

@@ -22,8 +22,9 @@ fn read(path: &str) -> String {
 /// Every document, with its path: those at the top, then docs/ by name.
 fn documents() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(top().join("docs")).unwrap().map(Result::unwrap);
-    let mut docs: Vec<String> =
-        entries.map(|entry| format!("docs/{}", entry.file_name().display())).collect();
+    // Beside them are the plots.
+    let pages = entries.filter(|entry| entry.path().is_file());
+    let mut docs: Vec<String> = pages.map(|entry| format!("docs/{}", entry.file_name().display())).collect();
     docs.sort();
     assert!(docs.len() >= 7, "{docs:?}");
     let paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into_iter().chain(docs);

@@ -1,0 +1,146 @@
+"""Measures pillarbox beside other mail servers: python3 tests/bench [options] [SCENARIO…]
+
+Scenarios: main, slow (main with one core), wear, idle, instructions, growth; all of them by default. The results are lines
+of JSON in target/bench/results.jsonl, and then tables and plots in target/bench/report/. PILLARBOX and BEFORE are two
+builds to compare."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+sys.dont_write_bytecode = True
+
+import growth
+import machine
+import rates
+import report
+import roots
+import wear
+from box import Box
+from machine import WORK, say
+from peers import BY_NAME
+
+SCENARIOS = ["main", "slow", "wear", "idle", "instructions", "growth"]
+SENDMAIL = ["nullmailer", "dma", "msmtp"]
+ONE_CORE = {0}
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.peers = [BY_NAME[name] for name in options.peers if name in BY_NAME]
+        self.builds = [peer for peer in self.peers if peer.binary]
+        if options.bare:
+            self.peers = self.builds
+        self.servers = [peer for peer in self.peers if "smtp" in peer.takes]
+        self.queues = [peer for peer in self.peers if "queue" in peer.takes]
+        self.results = WORK / "results.jsonl"
+        self.turn = 0
+
+    def in_turn(self, peers):
+        """The peers, each time from another one on."""
+        self.turn += 1
+        first = self.turn % len(peers) if peers else 0
+        return peers[first:] + peers[:first]
+
+    def measure(self, scenario, peer, function, arguments=(), limit=None, parameters=None, **options):
+        """Appends a line of results: what a function finds out about a peer, or its error."""
+        row = {"scenario": scenario, "peer": peer.name, **(parameters or {})}
+        try:
+            with Box(peer, row.get("store", "disk"), **({"is_bare": self.options.bare} | options)) as box:
+                row |= function(box, *arguments)
+        except Exception as error:
+            row["error"] = f"{type(error).__name__}: {error}"[:500]
+        if limit:
+            row["limit"] = limit
+        with open(self.results, "a") as file:
+            file.write(json.dumps(row | {"time": round(time.time()), "load": os.getloadavg()[0]}) + "\n")
+        say(
+            " ".join(
+                f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+            )
+        )
+
+    def main(self):
+        for number in range(self.options.rounds):
+            for scenario, parameters, function, arguments in rates.main_rows(self.options.stores, number):
+                peers = {"sendmail": self.peers, "queue": self.queues}.get(scenario, self.servers)
+                self.row(scenario, peers, function, arguments, parameters | {"round": number})
+
+    def slow(self):
+        for number in range(self.options.rounds):
+            for scenario, parameters, function, arguments in rates.slow_rows():
+                parameters |= {"round": number, "cores": len(ONE_CORE)}
+                self.row(scenario, self.servers, function, arguments, parameters, cores=ONE_CORE)
+
+    def row(self, scenario, peers, function, arguments, parameters, **options):
+        with machine.alone():
+            limit = rates.row_limit(scenario, parameters)
+            for peer in self.in_turn(peers):
+                self.measure(scenario, peer, function, arguments, limit, parameters, **options)
+
+    def wear(self):
+        for peer in self.servers:
+            with machine.alone():
+                self.measure("wear", peer, wear.messages)
+
+    def idle(self):
+        for peer in self.servers:
+            self.measure("idle", peer, wear.idle)
+
+    def instructions(self):
+        for peer in self.builds:
+            self.measure("instructions", peer, wear.instructions, is_bare=True)
+
+    def growth(self):
+        for number in range(self.options.rounds):
+            for series, store, keys, sizes, function in growth.SERIES:
+                for size in sizes:
+                    parameters = {"series": series, "store": store, "n": size, "round": number}
+                    for peer in self.in_turn(self.builds):
+                        with machine.alone():
+                            self.measure(
+                                "growth", peer, function, [size], None, parameters, is_bare=True, keys=keys(size)
+                            )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=["pillarbox", "before", "postfix", *SENDMAIL],
+        help="of: " + ", ".join(BY_NAME),
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="how often each row of main and growth is measured")
+    parser.add_argument("--stores", type=lambda text: text.split(","), default=list(machine.STORES), help="disk,tmpfs")
+    parser.add_argument(
+        "--bare", action="store_true", help="pillarbox alone, without roots: no root and no network are needed"
+    )
+    parser.add_argument("--document", type=pathlib.Path, help="a document whose tables and plots are replaced by these")
+    options = parser.parse_args()
+    bench = Bench(options)
+    for peer in bench.builds:
+        if not peer.binary.exists():
+            parser.error(f"there is no {peer.binary}; PILLARBOX and BEFORE name the builds, --peers leaves one out")
+    roots.make_tools()
+    if not options.bare:
+        roots.make_base()
+        for peer in bench.peers:
+            roots.make_root(peer)
+    # The results of earlier runs are kept aside.
+    if bench.results.exists():
+        bench.results.rename(WORK / f"results.{int(bench.results.stat().st_mtime)}.jsonl")
+    for scenario in options.scenarios or SCENARIOS:
+        begin = time.time()
+        getattr(bench, scenario)()
+        say(f"{scenario}: {time.time() - begin:.0f} s")
+    sys.exit(report.write(bench.results, WORK / "report", options.document))
+
+
+if __name__ == "__main__":
+    main()
