@@ -30,9 +30,11 @@
 
 mod directory;
 mod scratch;
+mod shared_sync;
 
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
+use self::shared_sync::DIRECTORIES;
 use super::{ErrorKind, StoreError};
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
@@ -390,15 +392,12 @@ impl SyncedFile {
                 mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
             }
             (TemporaryPlace::Here(_), None) => Err(Errno::BADF.into()),
-            (TemporaryPlace::Here(directory), Some(target)) => {
-                let moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to);
-                moved.map_err(io::Error::from).and_then(|moved| {
-                    self.name.moved = moved;
-                    sync_name(target.as_fd(), self.file.as_ref()).inspect_err(|_| {
-                        let _ = unlinkat(target, to, AtFlags::empty());
-                    })
+            (TemporaryPlace::Here(directory), Some(target)) => DIRECTORIES.enter(target).and_then(|turn| {
+                self.name.moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to)?;
+                turn.sync(&|target| sync_name(target, self.file.as_ref())).inspect_err(|_| {
+                    let _ = unlinkat(target, to, AtFlags::empty());
                 })
-            }
+            }),
         };
         match done {
             Ok(()) => Ok(self.path),
@@ -459,6 +458,14 @@ pub fn move_file(
 /// An I/O error; the names cannot be relied on.
 pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(directory)?)
+}
+
+/// Puts removals in a directory on stable storage, together with what other threads have changed there.
+///
+/// # Errors
+/// An I/O error; what was removed may reappear after a crash.
+pub fn sync_removals(directory: &Arc<OwnedFd>) -> io::Result<()> {
+    DIRECTORIES.enter(directory)?.sync(&|directory| sync_directory(directory))
 }
 
 /// Puts the name of a file on stable storage. A descriptor opened only for searching cannot be synced; then the whole

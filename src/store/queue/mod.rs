@@ -317,7 +317,7 @@ impl Queue {
     /// # Errors
     /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
-        durable::sync_directory(&self.queue).map_err(|error| StoreError::io(&self.path, error))
+        durable::sync_removals(&self.queue).map_err(|error| StoreError::io(&self.path, error))
     }
 
     /// Moves a damaged file to `corrupt/` and logs the reason. If its name is taken there, it gets a number behind
