@@ -34,7 +34,7 @@ mod shared_sync;
 
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
-use self::shared_sync::DIRECTORIES;
+use self::shared_sync::{DIRECTORIES, Turn};
 use super::{ErrorKind, StoreError};
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
@@ -313,11 +313,19 @@ impl StagedFile {
         if self.broken {
             return Err(StoreError::new(ErrorKind::Trouble, path, NOT_IN_FULL));
         }
-        if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
+        let target = target.into();
+        if let Err(error) = self.flush().and_then(|()| self.sync_file(target.as_ref())) {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target: target.into(), path, file, appends: false })
+        Ok(SyncedFile { name: self.name, target, path, file, appends: false })
+    }
+
+    /// The next sync of the directory that the file goes to waits for this one, if it has begun before.
+    fn sync_file(&self, target: Option<&Arc<OwnedFd>>) -> io::Result<()> {
+        let turn = target.map(|target| DIRECTORIES.enter(target)).transpose()?;
+        let _approach = turn.as_ref().map(Turn::approach);
+        self.file.sync_all()
     }
 }
 

@@ -7,6 +7,9 @@
 //! | --- | --- | --- |
 //! | no sync runs | it syncs at once; nothing waits for company | one sync |
 //! | a sync runs, which may have begun before the change | it waits for the next one. When the running one ends, one of those who wait syncs for all of them | the rest of the running sync, and one more |
+//! | files for the same directory are being synced in other threads | it lets those get their names that were being synced when the first one asked; then one syncs for all | the rest of their syncs, and one more |
+//!
+//! A thread alone never waits for company, and a crowd has one sync of the directory for many syncs of files.
 //!
 //! **A failure** fails everyone who had entered before it ended: those whom the sync covered, and those who waited for
 //! the next one. The kernel gives up what it could not write, and reports the next sync as a success, so the changes of
@@ -54,6 +57,14 @@ struct State {
     ended: usize,
     failures: usize,
     error: i32,
+    /// Somebody waits for the next sync.
+    is_wanted: bool,
+    /// How many of the files synced at present the next sync waits for.
+    awaited: usize,
+    /// The others: those whose sync began after somebody wanted the next one.
+    unawaited: usize,
+    /// How often the latter have become the former.
+    generation: usize,
 }
 
 impl Syncs {
@@ -96,6 +107,13 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// To be kept while the file is synced that is about to get a name.
+    pub fn approach(&self) -> Approach<'_> {
+        let mut state = self.place.state.lock();
+        state.unawaited += 1;
+        Approach { place: &self.place, generation: state.generation }
+    }
+
     /// Returns when a sync has covered the change.
     ///
     /// # Errors
@@ -104,9 +122,15 @@ impl Turn<'_> {
         let place = &*self.place;
         let mut state = place.state.lock();
         let mine = state.begun + 1;
+        if !state.is_wanted {
+            state.is_wanted = true;
+            state.awaited += std::mem::take(&mut state.unawaited);
+            state.generation += 1;
+        }
         while state.ended < mine && state.failures == self.failures {
-            if state.begun == state.ended {
+            if state.begun == state.ended && state.awaited == 0 {
                 state.begun = mine;
+                state.is_wanted = false;
                 drop(state);
                 place.lead(act);
                 state = place.state.lock();
@@ -115,6 +139,28 @@ impl Turn<'_> {
             }
         }
         if state.failures == self.failures { Ok(()) } else { Err(io::Error::from_raw_os_error(state.error)) }
+    }
+}
+
+/// A file that is being synced, and gets its name next.
+pub(super) struct Approach<'a> {
+    place: &'a Place,
+    generation: usize,
+}
+
+impl Drop for Approach<'_> {
+    fn drop(&mut self) {
+        let mut state = self.place.state.lock();
+        if self.generation == state.generation {
+            state.unawaited -= 1;
+            return;
+        }
+        state.awaited -= 1;
+        if state.awaited == 0 && state.begun == state.ended {
+            let next = state.begun + 1;
+            drop(state);
+            self.place.ended_of(next).notify_one();
+        }
     }
 }
 
@@ -154,6 +200,7 @@ impl Drop for End<'_> {
         let number = state.ended;
         if let Some(error) = self.error {
             (state.failures, state.error) = (state.failures + 1, error);
+            state.is_wanted = false;
         }
         drop(state);
         self.place.ended_of(number).notify_all();

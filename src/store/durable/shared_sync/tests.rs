@@ -97,7 +97,10 @@ fn who_comes_during_a_sync_waits_for_the_next_one_and_all_share_that() {
         assert_eq!(errors(first), [None]);
         assert_eq!(sees.recv().unwrap(), 2);
         thread::sleep(A_MOMENT);
-        assert!(later.iter().all(|thread| !thread.is_finished()), "the first sync had begun before the change");
+        assert!(
+            later.iter().all(|thread| !thread.is_finished()),
+            "the first sync had begun before the change"
+        );
         // Who comes now gets a third; and so does, on a slow machine, who has not begun to wait.
         let last = stage.start(scope, 2);
         (0..later.len()).for_each(|_| tells.send(Ends::Well).unwrap());
@@ -118,6 +121,61 @@ fn one_thread_alone_syncs_at_once_and_once() {
         assert_eq!(sees.try_recv(), Ok(number));
         assert!(stage.syncs.0.lock().is_empty(), "what nobody uses is forgotten");
     }
+}
+
+#[test]
+fn a_sync_waits_for_the_files_that_were_being_synced_when_it_was_asked_for_and_for_no_others() {
+    let (stage, sees, tells) = Stage::new();
+    thread::scope(|scope| {
+        let turns = [stage.enter(), stage.enter()];
+        let files = turns.each_ref().map(Turn::approach);
+        let first = stage.start(scope, 1);
+        assert!(sees.try_recv().is_err(), "both files are about to get their names");
+        // This one is too late to be waited for.
+        let late_turn = stage.enter();
+        let late = late_turn.approach();
+        let [one, other] = files;
+        drop(one);
+        thread::sleep(A_MOMENT);
+        assert!(sees.try_recv().is_err(), "one file is about to get its name");
+        drop(other);
+        assert_eq!(sees.recv().unwrap(), 1);
+        // While a sync runs, the next one may be asked for. It waits for the late file, too.
+        let second = stage.start(scope, 1);
+        tells.send(Ends::Well).unwrap();
+        assert_eq!(errors(first), [None]);
+        thread::sleep(A_MOMENT);
+        assert!(sees.try_recv().is_err());
+        drop(late);
+        assert_eq!(sees.recv().unwrap(), 2);
+        tells.send(Ends::Well).unwrap();
+        assert_eq!(errors(second), [None]);
+    });
+    assert!(stage.syncs.0.lock().is_empty());
+}
+
+#[test]
+fn a_failure_leaves_the_count_of_files_right() {
+    let (stage, sees, tells) = Stage::new();
+    thread::scope(|scope| {
+        let first = stage.start(scope, 1);
+        assert_eq!(sees.recv().unwrap(), 1);
+        let turn = stage.enter();
+        let file = turn.approach();
+        let waits = stage.start(scope, 1);
+        tells.send(Ends::Fails).unwrap();
+        assert_eq!([errors(first), errors(waits)].concat(), [Some(Errno::NOSPC); 2]);
+        let newcomer = stage.start(scope, 1);
+        assert!(sees.try_recv().is_err(), "the file is still being synced");
+        let more = turn.approach();
+        drop(file);
+        assert_eq!(sees.recv().unwrap(), 2);
+        tells.send(Ends::Well).unwrap();
+        assert_eq!(errors(newcomer), [None]);
+        drop(more);
+    });
+    tells.send(Ends::Well).unwrap();
+    stage.sync(stage.enter()).unwrap();
 }
 
 #[test]
@@ -235,6 +293,9 @@ fn hundreds_of_threads_are_told_the_truth_in_few_syncs() {
         for turn in 0..EACH {
             let change = thread * EACH + turn;
             let entered = syncs.enter_by_key(KEY, &directory);
+            let file = entered.approach();
+            thread::sleep(Duration::from_micros(change as u64 % 300));
+            drop(file);
             disk.changed.lock().insert(change);
             let result = catch_unwind(AssertUnwindSafe(|| entered.sync(&|_| disk.sync())));
             if matches!(result, Ok(Ok(()))) {
