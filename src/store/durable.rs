@@ -10,10 +10,11 @@
 //! | call | system call | makes durable |
 //! | --- | --- | --- |
 //! | [`StagedFile::sync`] | `fsync` of the file | content, size, mode and owner of a new file |
-//! | [`SyncedFile::commit`], [`SyncedFile::replace`] | `fsync` of the target directory, after the rename | the final name. For the queue this is the instant of commit |
+//! | [`SyncedFile::commit`], [`SyncedFile::replace`] | `fsync` of the target directory, after the rename; threads share it (`shared_sync`) | the final name. For the queue this is the instant of commit |
 //! | the same for a public file | `syncfs` by way of the file, where the directory may only be searched | the name of a file in the drop directory |
 //! | [`sync_data`] | `fdatasync` of the file | records appended to the journal of an entry, a message appended to an mbox |
-//! | [`sync_directory`] | `fsync` of a directory | removals, and names that [`move_file`] gave |
+//! | [`sync_removals`] | `fsync` of a directory, shared like that of a commit | removals |
+//! | [`sync_directory`] | `fsync` of a directory | the names in it |
 //! | [`make_below`] | `fsync` of the new directory, then of its parent | a directory of the state or of a Maildir |
 //! | [`make_directories`] | `fsync` of each parent | the administrator's part of a path |
 //! | [`StagedFile::scratch`] | no sync | a file that nobody needs after a crash |
@@ -24,6 +25,9 @@
 //! create ── write ── fsync ── rename ── fsync of the directory
 //! └ temporary name: the sweep unlinks it ┘└ either name ┘└ final name, whole content
 //! ```
+//!
+//! Threads go through the first four steps on their own. The last one covers every rename in the directory that came before it
+//! began, so one thread makes it for all who wait. If it fails, each of them unlinks its final name.
 //!
 //! Nothing is overwritten, except by [`SyncedFile::replace`]: a name that exists is an error. A value that is dropped
 //! before its commit unlinks its temporary name.

@@ -1,7 +1,8 @@
 //! The queue: all messages that have been accepted and have not left. One file a message, named by its queue id.
 //!
 //! **The instant of commit** is the sync of `queue/` after `tmp/ID` was renamed to `queue/ID`. Before it nothing has
-//! been promised; after it the message survives any crash. What may lie on the disk, at whatever moment a crash
+//! been promised; after it the message survives any crash. Messages that are renamed before that sync begins share it
+//! (`durable::shared_sync`), and removals do. What may lie on the disk, at whatever moment a crash
 //! happens:
 //!
 //! | | where | what | means | who cleans up |

@@ -332,3 +332,44 @@ fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
     assert_eq!(uid, user::find("daemon").unwrap().unwrap().uid);
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+/// The first messages for a user may all come at once.
+#[test]
+fn several_workers_of_one_user_find_no_mailbox_and_one_makes_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("pillarbox-mda-first-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&directory, permissions).unwrap();
+    std::fs::write(directory.join("message"), "Subject: x\n\nx\n").unwrap();
+    for round in 0..20 {
+        let mut settings = Settings::default();
+        settings.local.users = LocalUsers::System;
+        let template = format!("{}/mail{round}/{{user}}", directory.display());
+        settings.local.maildir = crate::mail::maildir_template::MaildirTemplate::parse(&template).unwrap();
+        let mailboxes = Arc::new(Mailboxes::new("/nonexistent".into(), &settings));
+        let barrier = std::sync::Barrier::new(PER_USER_MAX);
+        let deliver = &|worker: usize| {
+            rights::keep_for_delivery().unwrap();
+            let mut steps = Steps::new(Arc::clone(&mailboxes));
+            let file = File::open(directory.join("message")).unwrap();
+            let name = format!("1.M2P3Q{worker}.host");
+            barrier.wait();
+            // Not all at the same step of the one that makes it.
+            std::thread::sleep(Duration::from_micros(200 * worker as u64));
+            steps.go("daemon", &["d", "store", &name], Some(&file))?;
+            steps.go("daemon", &["d", "commit", &name, &format!("{name},S=14")], None)
+        };
+        let done = std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..PER_USER_MAX).map(|worker| scope.spawn(move || deliver(worker))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        let new = directory.join(format!("mail{round}/daemon/new"));
+        assert_eq!(std::fs::read_dir(new).unwrap().count(), PER_USER_MAX);
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
