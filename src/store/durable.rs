@@ -325,8 +325,10 @@ impl StagedFile {
         Ok(SyncedFile { name: self.name, target, path, file, appends: false })
     }
 
-    /// The next sync of the directory that the file goes to waits for this one, if it has begun before.
+    /// The next sync of the directory that the file goes to waits for this one, if it has begun before; but not for that of
+    /// a large file, which may last much longer.
     fn sync_file(&self, target: Option<&Arc<OwnedFd>>) -> io::Result<()> {
+        let target = target.filter(|_| self.octets() <= BUFFER_OCTETS as u64);
         let turn = target.map(|target| DIRECTORIES.enter(target)).transpose()?;
         let _approach = turn.as_ref().map(Turn::approach);
         self.file.sync_all()

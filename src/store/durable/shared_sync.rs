@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | no sync runs | it syncs at once; nothing waits for company | one sync |
 //! | a sync runs, which may have begun before the change | it waits for the next one. When the running one ends, one of those who wait syncs for all of them | the rest of the running sync, and one more |
-//! | files for the same directory are being synced in other threads | it lets those get their names that were being synced when the first one asked; then one syncs for all | the rest of their syncs, and one more |
+//! | small files for the same directory are being synced in other threads | it lets those get their names that were being synced when the first one asked; then one syncs for all | the rest of their syncs, and one more |
 //!
 //! A thread alone never waits for company, and a crowd has one sync of the directory for many syncs of files.
 //!

@@ -277,7 +277,7 @@ impl Disk {
             self.durable.lock().extend(found);
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
-        assert!(!fails || number % 2 == 0, "on purpose");
+        assert!(!fails || number.is_multiple_of(2), "on purpose");
         if fails { Err(Errno::IO.into()) } else { Ok(()) }
     }
 }
