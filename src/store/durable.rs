@@ -33,17 +33,17 @@
 //! before its commit unlinks its temporary name.
 
 mod directory;
+mod renaming;
 mod scratch;
 mod shared_sync;
 
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
+pub use self::renaming::move_file;
 
+use self::renaming::{MoveStep, rename_without_replacing};
 use self::shared_sync::{DIRECTORIES, Turn};
 use super::{ErrorKind, StoreError};
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
-    renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
@@ -420,52 +420,6 @@ impl SyncedFile {
     }
 }
 
-/// A way to give a file at its temporary name the final name; returns whether the temporary name is gone afterwards.
-type MoveStep = fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &OsStr) -> Result<bool, Errno>;
-
-fn rename_without_replacing(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    target: BorrowedFd<'_>,
-    to: &OsStr,
-) -> Result<bool, Errno> {
-    match renameat_with(directory, name, target, to, RenameFlags::NOREPLACE) {
-        // An old kernel, or a file system that does not support the flag.
-        Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(directory, name, target, to),
-        result => result.map(|()| true),
-    }
-}
-
-/// Makes the final name first. The temporary name goes when its owner is dropped or, if that fails, by a sweep.
-fn link_without_replacing(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    target: BorrowedFd<'_>,
-    to: &OsStr,
-) -> Result<bool, Errno> {
-    linkat(directory, name, target, to, AtFlags::empty()).map(|()| false)
-}
-
-/// Moves a file to another directory, never over an existing file. The move is not synced.
-///
-/// # Errors
-/// `EEXIST`, or another I/O error.
-pub fn move_file(
-    from: BorrowedFd<'_>,
-    name: impl rustix::path::Arg + Copy,
-    target: BorrowedFd<'_>,
-    to: &str,
-) -> io::Result<()> {
-    match renameat_with(from, name, target, to, RenameFlags::NOREPLACE) {
-        Err(Errno::NOSYS | Errno::INVAL) => {
-            linkat(from, name, target, to, AtFlags::empty())?;
-            unlinkat(from, name, AtFlags::empty())?;
-        }
-        result => result?,
-    }
-    Ok(())
-}
-
 /// Puts the names in a directory on stable storage.
 ///
 /// # Errors
@@ -504,7 +458,9 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::test_directory::TestDirectory;
+    use super::renaming::link_without_replacing;
     use super::*;
+    use rustix::fs::{RenameFlags, renameat_with};
     use std::fs;
     use std::sync::atomic::{AtomicBool, Ordering};
 
