@@ -10,10 +10,11 @@
 //! | call | system call | makes durable |
 //! | --- | --- | --- |
 //! | [`StagedFile::sync`] | `fsync` of the file | content, size, mode and owner of a new file |
-//! | [`SyncedFile::commit`], [`SyncedFile::replace`] | `fsync` of the target directory, after the rename | the final name. For the queue this is the instant of commit |
+//! | [`SyncedFile::commit`], [`SyncedFile::replace`] | `fsync` of the target directory, after the rename; threads share it (`shared_sync`) | the final name. For the queue this is the instant of commit |
 //! | the same for a public file | `syncfs` by way of the file, where the directory may only be searched | the name of a file in the drop directory |
 //! | [`sync_data`] | `fdatasync` of the file | records appended to the journal of an entry, a message appended to an mbox |
-//! | [`sync_directory`] | `fsync` of a directory | removals, and names that [`move_file`] gave |
+//! | [`sync_removals`] | `fsync` of a directory, shared like that of a commit | removals |
+//! | [`sync_directory`] | `fsync` of a directory | the names in it |
 //! | [`make_below`], [`make_each_below`] | `fsync` of a new directory, then of its parent | a directory of the state or of a Maildir |
 //! | [`make_directories`] | `fsync` of each parent | the administrator's part of a path |
 //! | [`StagedFile::scratch`] | no sync | a file that nobody needs after a crash |
@@ -25,21 +26,26 @@
 //! └ temporary name: the sweep unlinks it ┘└ either name ┘└ final name, whole content
 //! ```
 //!
+//! Threads go through the first four steps on their own. The last one covers every rename in the directory that came before it
+//! began, so one thread makes it for all who wait. If it fails, each of them unlinks its final name.
+//!
 //! Nothing is overwritten, except by [`SyncedFile::replace`]: a name that exists is an error. A value that is dropped
 //! before its commit unlinks its temporary name.
 
 mod directory;
+mod renaming;
 mod scratch;
+mod shared_sync;
 
 pub use self::directory::{
     DirectoryAccess, make_below, make_directories, make_each_below, open_below, open_directory,
 };
+pub use self::renaming::move_file;
 
+use self::renaming::{MoveStep, rename_without_replacing};
+use self::shared_sync::{DIRECTORIES, Turn};
 use super::{ErrorKind, StoreError};
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
-    renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
@@ -313,11 +319,21 @@ impl StagedFile {
         if self.broken {
             return Err(StoreError::new(ErrorKind::Trouble, path, NOT_IN_FULL));
         }
-        if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
+        let target = target.into();
+        if let Err(error) = self.flush().and_then(|()| self.sync_file(target.as_ref())) {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target: target.into(), path, file, appends: false })
+        Ok(SyncedFile { name: self.name, target, path, file, appends: false })
+    }
+
+    /// The next sync of the directory that the file goes to waits for this one, if it has begun before; but not for that of
+    /// a large file, which may last much longer.
+    fn sync_file(&self, target: Option<&Arc<OwnedFd>>) -> io::Result<()> {
+        let target = target.filter(|_| self.octets() <= BUFFER_OCTETS as u64);
+        let turn = target.map(|target| DIRECTORIES.enter(target)).transpose()?;
+        let _approach = turn.as_ref().map(Turn::approach);
+        self.file.sync_all()
     }
 }
 
@@ -392,15 +408,12 @@ impl SyncedFile {
                 mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
             }
             (TemporaryPlace::Here(_), None) => Err(Errno::BADF.into()),
-            (TemporaryPlace::Here(directory), Some(target)) => {
-                let moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to);
-                moved.map_err(io::Error::from).and_then(|moved| {
-                    self.name.moved = moved;
-                    sync_name(target.as_fd(), self.file.as_ref()).inspect_err(|_| {
-                        let _ = unlinkat(target, to, AtFlags::empty());
-                    })
+            (TemporaryPlace::Here(directory), Some(target)) => DIRECTORIES.enter(target).and_then(|turn| {
+                self.name.moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to)?;
+                turn.sync(&|target| sync_name(target, self.file.as_ref())).inspect_err(|_| {
+                    let _ = unlinkat(target, to, AtFlags::empty());
                 })
-            }
+            }),
         };
         match done {
             Ok(()) => Ok(self.path),
@@ -409,58 +422,20 @@ impl SyncedFile {
     }
 }
 
-/// A way to give a file at its temporary name the final name; returns whether the temporary name is gone afterwards.
-type MoveStep = fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &OsStr) -> Result<bool, Errno>;
-
-fn rename_without_replacing(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    target: BorrowedFd<'_>,
-    to: &OsStr,
-) -> Result<bool, Errno> {
-    match renameat_with(directory, name, target, to, RenameFlags::NOREPLACE) {
-        // An old kernel, or a file system that does not support the flag.
-        Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(directory, name, target, to),
-        result => result.map(|()| true),
-    }
-}
-
-/// Makes the final name first. The temporary name goes when its owner is dropped or, if that fails, by a sweep.
-fn link_without_replacing(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    target: BorrowedFd<'_>,
-    to: &OsStr,
-) -> Result<bool, Errno> {
-    linkat(directory, name, target, to, AtFlags::empty()).map(|()| false)
-}
-
-/// Moves a file to another directory, never over an existing file. The move is not synced.
-///
-/// # Errors
-/// `EEXIST`, or another I/O error.
-pub fn move_file(
-    from: BorrowedFd<'_>,
-    name: impl rustix::path::Arg + Copy,
-    target: BorrowedFd<'_>,
-    to: &str,
-) -> io::Result<()> {
-    match renameat_with(from, name, target, to, RenameFlags::NOREPLACE) {
-        Err(Errno::NOSYS | Errno::INVAL) => {
-            linkat(from, name, target, to, AtFlags::empty())?;
-            unlinkat(from, name, AtFlags::empty())?;
-        }
-        result => result?,
-    }
-    Ok(())
-}
-
 /// Puts the names in a directory on stable storage.
 ///
 /// # Errors
 /// An I/O error; the names cannot be relied on.
 pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(directory)?)
+}
+
+/// Puts removals in a directory on stable storage, together with what other threads have changed there.
+///
+/// # Errors
+/// An I/O error; what was removed may reappear after a crash.
+pub fn sync_removals(directory: &Arc<OwnedFd>) -> io::Result<()> {
+    DIRECTORIES.enter(directory)?.sync(&|directory| sync_directory(directory))
 }
 
 /// Puts the name of a file on stable storage. A descriptor opened only for searching cannot be synced; then the whole
@@ -485,7 +460,9 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::test_directory::TestDirectory;
+    use super::renaming::link_without_replacing;
     use super::*;
+    use rustix::fs::{RenameFlags, renameat_with};
     use std::fs;
     use std::sync::atomic::{AtomicBool, Ordering};
 

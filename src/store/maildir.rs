@@ -34,12 +34,14 @@ mod measure;
 mod name;
 mod path;
 mod rooms;
+mod turn;
 
 pub use self::errand::{Agent, Errand, IS_MBOX, MaildirUser, perform};
 pub use self::mbox::problem as mbox_problem;
 pub use self::name::is_composed;
 pub use self::path::{MaildirPath, is_safe_component};
 use self::rooms::Rooms;
+pub use self::turn::Turn;
 use super::durable::{Owner, StagedFile, SyncedFile};
 use super::{ErrorKind, StoreError};
 use crate::mail::address::{Mailbox, ReversePath};

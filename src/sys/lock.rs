@@ -40,6 +40,11 @@ impl<T> Lock<T> {
     }
 }
 
+/// Waits for the next notice of `condvar`, or for none. Gives the lock back.
+pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits for a notice of `condvar` while `is_waiting`, up to `patience`. Gives the lock back.
 pub fn wait_while<'a, T>(
     condvar: &Condvar,

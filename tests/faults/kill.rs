@@ -6,6 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::Duration;
 
 const SESSIONS: usize = 4;
+/// So many that most of them share syncs.
+const CROWD: usize = 64;
 /// The group of `/var/mail` in Debian.
 const GROUP_MAIL: u32 = 8;
 
@@ -26,6 +28,23 @@ fn kill_9_at_random_moments_loses_nothing() {
     world.settle(kills).judge("kills of the daemon under load");
 }
 
+#[test]
+fn kill_9_while_64_sessions_share_syncs_loses_nothing() {
+    let _alone = alone();
+    let mut random = random("kill -9 in a crowd");
+    let world = World::new("limits.connections = 200\nlimits.connections_per_ip = 200\n");
+    let kills = times(500, 8);
+    for _ in 0..kills {
+        let daemon = world.start();
+        world.under_load(CROWD, || {
+            std::thread::sleep(Duration::from_millis(5 + random.below(400)));
+            daemon.signal("KILL");
+            drop(daemon);
+        });
+    }
+    world.settle(kills).judge("kills of the daemon under the load of 64 sessions");
+}
+
 /// System users, each in place of one whom the oracle knows. The last one's mailbox is an mbox.
 const SYSTEM_USERS: [(&str, &str); 5] =
     [("u", "games"), ("v", "news"), ("w", "man"), ("s", "daemon"), ("m", "lp")];
@@ -44,7 +63,7 @@ fn kill_9_of_the_delivery_agent_loses_nothing() {
     for _ in 0..kills {
         let mut daemon = world.start();
         let agent = agent_of(daemon.pid());
-        let code = world.under_load(SESSIONS, || {
+        let code = world.under_load(4 * SESSIONS, || {
             std::thread::sleep(Duration::from_millis(5 + random.below(250)));
             signal(agent, "KILL");
             daemon.wait().code()

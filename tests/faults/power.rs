@@ -1,15 +1,16 @@
 use super::client::Client;
-use super::harness::{Random, SOON, alone, files, program, signal, wait_until};
-use super::oracle::{Figures, World, by_sendmail};
+use super::harness::{Daemon, Random, SOON, alone, files, program, signal, wait_until};
+use super::oracle::{Figures, World, by_sendmail, kind};
 use super::recorder::{self, Change, Event, Inode};
 use super::sink::Manner;
-use super::{is_full, random};
+use super::{is_full, random, times};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 /// What the disk keeps of the changes that no sync has covered when the power fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ const MODELS: [Model; 4] = [Model::Nothing, Model::Names, Model::Data, Model::So
 
 /// Power cuts of a short form, over all models.
 const FEW: usize = 60;
+/// Messages of each session that shares syncs with others.
+const EACH: usize = 4;
 /// The system calls that matter.
 const CALLS: &str = "trace=open,openat,close,write,writev,pwrite64,ftruncate,fallocate,lseek,sendfile,copy_file_range,\
                      fsync,fdatasync,sync,syncfs,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
@@ -109,11 +112,12 @@ impl Disk {
 }
 
 /// Cuts the power at moments of the trace, and asks after each cut, with a daemon that starts on what is left.
-/// `promises`: the messages by the replies or processes that promise them.
+/// `promises`: the messages by the replies or processes that promise them. `most`: how many cuts, if not all.
 fn cut_everywhere(
     world: &World,
     events: &[(usize, Event)],
     promises: &HashMap<String, u32>,
+    most: Option<usize>,
     random: &mut Random,
 ) -> Figures {
     let (mut figures, mut seen) = (Figures::default(), HashSet::new());
@@ -122,9 +126,9 @@ fn cut_everywhere(
     for (moment, _) in events {
         cuts.extend(MODELS.map(|model| (moment + 1, model)));
     }
-    if !is_full() {
+    if let Some(most) = most {
         let any = |_| first + random.below((last - first) as u64 + 2) as usize;
-        let moments: Vec<usize> = (0..FEW).map(any).collect();
+        let moments: Vec<usize> = (0..most).map(any).collect();
         cuts = moments.iter().enumerate().map(|(at, moment)| (*moment, MODELS[at % MODELS.len()])).collect();
     }
     for (cut, model) in cuts {
@@ -162,11 +166,74 @@ fn cut_everywhere(
     figures
 }
 
+/// How many cuts there are in a short form.
+fn few() -> Option<usize> {
+    (!is_full()).then_some(FEW)
+}
+
 /// A daemon under strace, which writes to `trace`.
 fn strace(world: &World) -> Command {
     let mut strace = program("strace", "strace");
     strace.args(["-f", "-y", "-xx", "-s", "200000", "-e", CALLS, "-o"]).arg(world.place.path("trace"));
     strace
+}
+
+/// Ends a daemon that runs under strace, and reads its trace.
+fn end(world: &World, mut daemon: Daemon) -> Vec<(usize, Event)> {
+    let pid = daemon.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    signal(children.trim().parse().unwrap(), "TERM");
+    daemon.wait();
+    let trace = fs::read_to_string(world.place.path("trace")).unwrap();
+    recorder::read(&world.place.dir, &trace, true)
+}
+
+/// Sessions at the same time share the syncs of directories: a reply must come after a sync that began after the rename of
+/// its message, whichever thread made that sync.
+#[test]
+fn no_reply_comes_before_the_shared_sync_that_covers_its_message() {
+    let _alone = alone();
+    let mut random = random("power cuts with shared syncs");
+    let world = World::new("limits.connections = 100\nlimits.connections_per_ip = 100\n");
+    // Nothing leaves the queue until the cuts.
+    world.sink.becomes(Manner::Later);
+    let daemon = world.place.run(world.command_by(&mut strace(&world)).process_group(0));
+    let promises = Mutex::new(HashMap::new());
+    let session = || {
+        let mut client = Client::hello(world.place.port).unwrap();
+        for _ in 0..EACH {
+            // To one Maildir, or to the queue.
+            let number = (0..).map(|_| world.number()).find(|number| kind(*number) < 2).unwrap();
+            let reply = world.submit(&mut client, number).unwrap();
+            assert!(promises.lock().unwrap().insert(reply, number).is_none(), "one reply twice");
+        }
+    };
+    std::thread::scope(|scope| (0..times(64, 32)).for_each(|_| drop(scope.spawn(session))));
+    let promises = promises.into_inner().unwrap();
+    let events = end(&world, daemon);
+    for (moment, event) in &events {
+        if let Event::Promise(reply) = event {
+            let disk = Disk::after(&events, *moment, Model::Nothing, &mut random);
+            let number = format!("Number: {}\n", promises[reply]);
+            let is_there = disk.files.values().any(|file| String::from_utf8_lossy(file).contains(&number));
+            assert!(is_there, "{reply:?} in line {moment} of the trace is a promise of what is not durable");
+        }
+    }
+    let given = events.iter().filter_map(|(_, event)| match event {
+        Event::Change { change: Change::Rename { to, .. }, durable } => to
+            .parent()
+            .is_some_and(|to| to.ends_with("new") || to.ends_with("queue"))
+            .then(|| durable.unwrap()),
+        _ => None,
+    });
+    let given: Vec<usize> = given.collect();
+    let syncs = given.iter().collect::<HashSet<_>>().len();
+    println!("{syncs} syncs for {} names", given.len());
+    assert!(syncs * 10 < given.len() * 9, "{syncs} syncs for {} names: they are not shared", given.len());
+    world.sink.becomes(Manner::Good);
+    let most = Some(times(400, 20));
+    let figures = cut_everywhere(&world, &events, &promises, most, &mut random);
+    figures.judge("different disks after power cuts while sessions share syncs");
 }
 
 #[test]
@@ -175,7 +242,7 @@ fn a_power_cut_at_any_system_call_of_the_daemon_loses_nothing() {
     let mut random = random("power cuts");
     let world = World::new("");
     world.sink.becomes(Manner::Later);
-    let mut daemon = world.place.run(world.command_by(&mut strace(&world)).process_group(0));
+    let daemon = world.place.run(world.command_by(&mut strace(&world)).process_group(0));
     let mut promises = HashMap::new();
     let mut client = Client::hello(world.place.port).unwrap();
     // The first of them are deferred, so that journals are written.
@@ -194,13 +261,8 @@ fn a_power_cut_at_any_system_call_of_the_daemon_loses_nothing() {
     }
     drop(client);
     wait_until("all has left", SOON * 2, || world.place.queued() == 0);
-    let pid = daemon.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    signal(children.trim().parse().unwrap(), "TERM");
-    daemon.wait();
-    let trace = fs::read_to_string(world.place.path("trace")).unwrap();
-    let mut events = recorder::read(&world.place.dir, &trace, true);
-    let figures = cut_everywhere(&world, &events, &promises, &mut random);
+    let mut events = end(&world, daemon);
+    let figures = cut_everywhere(&world, &events, &promises, few(), &mut random);
     figures.judge("different disks after power cuts of the daemon");
     // Without syncs the same trace loses everything, so the models would notice one that is missing.
     events.iter_mut().for_each(|(_, event)| {
@@ -229,6 +291,6 @@ fn a_power_cut_at_any_system_call_of_sendmail_loses_nothing_it_had_promised() {
         trace.push_str(&text);
     }
     let events = recorder::read(&world.place.dir, &trace, false);
-    let figures = cut_everywhere(&world, &events, &promises, &mut random);
+    let figures = cut_everywhere(&world, &events, &promises, few(), &mut random);
     figures.judge("different disks after power cuts of sendmail");
 }

@@ -24,7 +24,7 @@
 //! | --- | --- | --- |
 //! | askers, and the thread that receives answers | `link` | the daemon |
 //! | packets | `wire` | both |
-//! | workers: threads, at most one for each user | `pool` | the agent |
+//! | workers: threads, a few for each user, who share the syncs of a mailbox | `pool` | the agent |
 //! | an errand: mailbox, rights of its user, step | `steps` | a worker |
 //!
 //! # Trust

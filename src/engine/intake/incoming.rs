@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! begin ─ write… ─ stage each copy ─ append to mboxes ─ rename each copy ─ announce ─▶ Ok ─ the caller answers 250
-//!         content  write, fsync                         fsync of the directory
+//!         content  write, fsync                         fsync of the directory,
+//!                                                       shared with other messages
 //! ```
 //!
 //! Each copy is on stable storage under a temporary name before the first copy gets its final name. A crash can

@@ -160,7 +160,7 @@ impl FoundKey {
 #[derive(Debug)]
 pub struct DropDirectory {
     path: PathBuf,
-    drop: OwnedFd,
+    drop: Arc<OwnedFd>,
     corrupt: OwnedFd,
 }
 
@@ -207,7 +207,7 @@ impl DropDirectory {
             Ok((drop?, corrupt?))
         };
         let (drop, corrupt) = open().map_err(|error: io::Error| StoreError::io(&path, error))?;
-        Ok(Self { path, drop, corrupt })
+        Ok(Self { path, drop: Arc::new(drop), corrupt })
     }
 
     /// The path of the directory.
@@ -307,7 +307,7 @@ impl DropDirectory {
     /// # Errors
     /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
-        durable::sync_directory(&self.drop).map_err(|error| StoreError::io(&self.path, error))
+        durable::sync_removals(&self.drop).map_err(|error| StoreError::io(&self.path, error))
     }
 
     /// Unlinks files that were begun and never handed over (D1), and returns how many.

@@ -6,7 +6,7 @@
 //! | chosen by a user, or below a descriptor | [`open_below`], [`make_below`] | refused with `ENOTDIR` |
 
 use super::{Owner, give_to, sync_directory};
-use rustix::fs::{Dir, Mode, OFlags, chmod, fchmod, mkdirat, openat};
+use rustix::fs::{Dir, Mode, OFlags, chmod, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
@@ -84,12 +84,12 @@ fn make_unsynced(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owne
         return Ok(directory);
     }
     // A user who may write to the parent could have put a directory there that is not theirs: it is not changed. But
-    // without an owner it may as well be the new one, which another thread already delivers into.
+    // without an owner, or if it is the owner's, it may as well be the new one, which another thread already delivers into.
     if is_empty(&directory)? {
         // The umask may have removed the bits that let others pass through.
         fchmod(&directory, mode)?;
         give_to(&directory, owner)?;
-    } else if owner.is_some() {
+    } else if owner.is_some_and(|owner| !fstat(&directory).is_ok_and(|stat| stat.st_uid == owner.uid)) {
         return Err(Errno::NOTDIR.into());
     }
     sync_directory(&directory)?;

@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | writes the message to a file without a name | – | nothing |
 //! | [`Errand::Store`] | makes `tmp/NAME`, copies the message and syncs it | a part of a message in `tmp`, for the sweep |
-//! | [`Errand::Commit`] | renames it to `new/NAME,S=…` and syncs `new` | the delivered message |
+//! | [`Errand::Commit`] | renames it to `new/NAME,S=…` and syncs `new`, once for all who commit there at the time | the delivered message |
 //! | [`Errand::Discard`] instead | unlinks it | nothing |
 //!
 //! The caller gets no descriptor of a file in a mailbox, so it can neither read one nor change a delivered message, and
@@ -18,6 +18,7 @@
 //! synced once, as without an agent.
 
 use super::name::{is_composed, with_size};
+use super::turn::Turn;
 use super::{MaildirPath, TMP_MAX_AGE_SECONDS, mbox, measure};
 use crate::mail::date::WallTime;
 use crate::store::durable::{DirectoryAccess, Mover, Owner, StagedFile, SyncedFile, open_below};
@@ -121,6 +122,11 @@ pub fn perform(
                 // Not made yet, or removed between two calls.
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                     make()?;
+                    create(path, name, owner)
+                }
+                // Perhaps another thread is making it: root makes the place, and gives it to the owner then.
+                Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => {
+                    drop(Turn::take(path.path()));
                     create(path, name, owner)
                 }
                 Err(error) if mbox::size(path).is_some() && is_no_directory(&error) => {

@@ -24,11 +24,11 @@
 //! minutes without a process number, after one hour with the number of a process that lives.
 
 use super::errand::{Agent, Errand};
+use super::turn::Turn;
 use super::{LOCK_PAUSE, MaildirPath};
 use crate::mail::date::WallTime;
 use crate::mail::mbox::Quoter;
 use crate::store::durable::{self, Mover, Owner};
-use crate::sys::lock::{Lock, wait_while};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fcntl_lock, fstat, linkat, openat, statat, unlinkat,
 };
@@ -39,8 +39,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar};
+use std::sync::Arc;
 
 /// The mbox belongs to another user.
 const FOREIGN: Errno = Errno::OWNERDEAD;
@@ -216,33 +215,8 @@ struct Mbox<'a> {
     file: File,
     parent: OwnedFd,
     name: &'a str,
-    /// Dropped last.
+    /// The fcntl lock belongs to the process, and closing any descriptor of the file releases it. Dropped last.
     _turn: Turn,
-}
-
-/// The right to open the mbox with this path. The fcntl lock belongs to the process, and closing any descriptor of the
-/// file releases it; so one thread at a time opens an mbox. Others are not waited for: theirs may hang.
-struct Turn(PathBuf);
-
-static OPEN: Lock<Vec<PathBuf>> = Lock::new(Vec::new());
-static CLOSED: Condvar = Condvar::new();
-
-impl Turn {
-    fn take(path: PathBuf) -> Self {
-        let mut open = OPEN.lock();
-        while open.contains(&path) {
-            open = wait_while(&CLOSED, open, LOCK_PAUSE, |open| open.contains(&path));
-        }
-        open.push(path.clone());
-        Self(path)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        OPEN.lock().retain(|path| *path != self.0);
-        CLOSED.notify_all();
-    }
 }
 
 impl<'a> Mbox<'a> {

@@ -6,6 +6,7 @@
 //! changes within one tick of the file system's clock look like one: what is remembered may miss a change until the next.
 
 use super::MaildirPath;
+use super::turn::Turn;
 use crate::store::durable::{DirectoryAccess, open_below};
 use crate::sys::lock::Lock;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
@@ -94,16 +95,20 @@ pub(super) fn measure(path: &MaildirPath) -> io::Result<u64> {
     Ok(octets)
 }
 
-/// The stamp of `new` before a commit, if this Maildir is remembered.
-pub(super) fn before_commit(path: &MaildirPath, new: impl AsFd) -> Option<Stamp> {
+/// The stamp of `new` before a commit, if this Maildir is remembered: as one with a quota is. Such commits follow each
+/// other, since a change by another one between the two stamps would never be added.
+pub(super) fn before_commit(path: &MaildirPath, new: impl AsFd) -> Option<(Turn, Stamp)> {
     let whole = path.path();
-    let is_known = KNOWN.lock().iter().any(|(path, _)| *path == whole);
-    if is_known { Stamp::read(new).ok() } else { None }
+    if !KNOWN.lock().iter().any(|(path, _)| *path == whole) {
+        return None;
+    }
+    let turn = Turn::take(whole);
+    Some((turn, Stamp::read(new).ok()?))
 }
 
 /// Adds a message that was committed to `new`, if nothing else had changed before.
-pub(super) fn committed(path: &MaildirPath, new: impl AsFd, before: Option<Stamp>, octets: u64) {
-    let (Some(before), Ok(after)) = (before, Stamp::read(new)) else { return };
+pub(super) fn committed(path: &MaildirPath, new: impl AsFd, before: Option<(Turn, Stamp)>, octets: u64) {
+    let (Some((_turn, before)), Ok(after)) = (before, Stamp::read(new)) else { return };
     let whole = path.path();
     let mut known = KNOWN.lock();
     let maildir = known.iter_mut().find(|(path, _)| *path == whole);

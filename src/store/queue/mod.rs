@@ -1,7 +1,8 @@
 //! The queue: all messages that have been accepted and have not left. One file a message, named by its queue id.
 //!
 //! **The instant of commit** is the sync of `queue/` after `tmp/ID` was renamed to `queue/ID`. Before it nothing has
-//! been promised; after it the message survives any crash. What may lie on the disk, at whatever moment a crash
+//! been promised; after it the message survives any crash. Messages that are renamed before that sync begins share it
+//! (`durable::shared_sync`), and removals do. What may lie on the disk, at whatever moment a crash
 //! happens:
 //!
 //! | | where | what | means | who cleans up |
@@ -317,7 +318,7 @@ impl Queue {
     /// # Errors
     /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
-        durable::sync_directory(&self.queue).map_err(|error| StoreError::io(&self.path, error))
+        durable::sync_removals(&self.queue).map_err(|error| StoreError::io(&self.path, error))
     }
 
     /// Moves a damaged file to `corrupt/` and logs the reason. If its name is taken there, it gets a number behind

@@ -1,8 +1,8 @@
 //! The agent's workers: a thread for each errand under way, made when it is needed, which ends after
 //! [`IDLE`] without work.
 //!
-//! A user has at most one worker, so a mailbox that hangs costs one thread and no other user anything. An errand beyond
-//! that, or beyond [`WORKERS_MAX`], is answered with `EBUSY` at once. The thread that receives requests asks no user
+//! A user has at most [`PER_USER_MAX`] workers, so a mailbox that hangs costs no more threads, and no other user anything. An
+//! errand beyond that, or beyond [`WORKERS_MAX`], is answered with `EBUSY` at once. The thread that receives requests asks no user
 //! database, and touches no file but that of the configuration: it has the ids and the stack that the process started with,
 //! while a worker has the ids of the last user that it served.
 
@@ -22,6 +22,9 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(10);
 /// The most workers: more than the daemon has connections by default, and those of mailboxes that hang.
 pub(super) const WORKERS_MAX: usize = 128;
+
+/// The most workers of one user, who share the syncs of the mailbox.
+pub(super) const PER_USER_MAX: usize = 8;
 
 /// The errand that concerns no mailbox: the configuration has changed.
 pub(super) const RELOAD: &str = "reload";
@@ -44,12 +47,26 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// The users with an errand under way.
+    /// The user of each errand under way.
     users: Vec<String>,
     workers: usize,
     idle: usize,
     /// Errands for idle workers; never more than there are.
     waiting: VecDeque<Job>,
+}
+
+impl State {
+    /// The number of errands under way for this user.
+    fn of(&self, user: &str) -> usize {
+        self.users.iter().filter(|it| *it == user).count()
+    }
+
+    /// Notes that one of them has ended.
+    fn leave(&mut self, user: &str) {
+        if let Some(at) = self.users.iter().position(|it| it == user) {
+            self.users.swap_remove(at);
+        }
+    }
 }
 
 struct Job {
@@ -93,7 +110,7 @@ impl Pool {
     fn give(self: &Arc<Self>, job: Job) {
         let mut state = self.state.lock();
         let has_idle = state.idle > state.waiting.len();
-        if state.users.contains(&job.user) || (!has_idle && state.workers >= WORKERS_MAX) {
+        if state.of(&job.user) >= PER_USER_MAX || (!has_idle && state.workers >= WORKERS_MAX) {
             drop(state);
             return self.answer(job.number, &Err(Errno::BUSY.into()));
         }
@@ -109,7 +126,7 @@ impl Pool {
         if let Err(error) = thread::start("mailbox", move || pool.work(job)) {
             let mut state = self.state.lock();
             state.workers -= 1;
-            state.users.retain(|it| *it != user);
+            state.leave(&user);
             drop(state);
             self.answer(number, &Err(error));
         }
@@ -127,7 +144,7 @@ impl Pool {
             drop(file);
             // Before the answer: the daemon may send the next errand for this user as soon as it has it.
             let mut state = self.state.lock();
-            state.users.retain(|it| *it != user);
+            state.leave(&user);
             state.idle += 1;
             drop(state);
             self.answer(number, &done);

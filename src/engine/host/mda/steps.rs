@@ -17,7 +17,7 @@ use crate::config::{Settings, load};
 use crate::mail::date::WallTime;
 use crate::rules::routing::route::is_system_uid;
 use crate::store::durable::Owner;
-use crate::store::maildir::{Errand, MaildirPath, perform};
+use crate::store::maildir::{Errand, MaildirPath, Turn, perform};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::identity::{FileIdentity, as_root, with_all_files};
 use crate::sys::lock::Lock;
@@ -38,7 +38,7 @@ pub(super) struct Mailboxes {
     config: PathBuf,
     /// The template of mailboxes; `None`: mail is not delivered to system users.
     template: Lock<Option<String>>,
-    /// Two threads must not make the same directories at once.
+    /// Two threads must not make the administrator's directories at once.
     making: Lock<()>,
 }
 
@@ -62,6 +62,7 @@ impl Mailboxes {
 
     /// Makes what only root can make of a mailbox, and what its owner can make.
     fn make(&self, path: &MaildirPath, owner: Owner, identity: &FileIdentity) -> io::Result<()> {
+        let _turn = Turn::take(path.path());
         if path.is_in_home() {
             path.make_place(Some(owner))?;
         } else {

@@ -1,7 +1,7 @@
 //! Daemon and agent in one process, with errands that a test holds up.
 
 use super::link::Link;
-use super::pool::{Hand, Pool, WORKERS_MAX};
+use super::pool::{Hand, PER_USER_MAX, Pool, WORKERS_MAX};
 use super::*;
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -111,23 +111,27 @@ fn a_mailbox_that_hangs_costs_others_nothing_and_its_own_user_no_wait() {
     let (link, _, gate) = agent(Duration::from_millis(200));
     gate.hold("hangs");
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| link.ask("hangs", &["first"], None, LONG));
-        wait_until("the errand has begun", || gate.begun("hangs") == 1);
-        // Waits for the place, and is given up when the first one is overdue.
+        let ask = || link.ask("hangs", &["first"], None, LONG);
+        let first: Vec<_> = (0..PER_USER_MAX).map(|_| scope.spawn(ask)).collect();
+        wait_until("the errands have begun", || gate.begun("hangs") == PER_USER_MAX);
+        // Waits for a place, and is given up when the first errand is overdue.
         let second = scope.spawn(|| link.ask("hangs", &["second"], None, LONG));
         for _ in 0..100 {
             assert_eq!(link.ask("other", &["word"], None, LONG).unwrap(), 4);
         }
         assert_eq!(second.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(link.overdue(), 1);
+        wait_until("all are overdue", || {
+            std::thread::sleep(Duration::from_millis(200));
+            link.overdue() == 1
+        });
         for _ in 0..100 {
             let error = link.ask("hangs", &["later"], None, LONG).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
-        assert!(!first.is_finished(), "all of this happened while it waited");
-        assert_eq!(gate.begun("hangs"), 1, "the agent was not asked");
+        assert!(first.iter().all(|first| !first.is_finished()), "all of this happened while they waited");
+        assert_eq!(gate.begun("hangs"), PER_USER_MAX, "the agent was not asked");
         gate.open("hangs");
-        assert_eq!(first.join().unwrap().unwrap(), 5);
+        first.into_iter().for_each(|first| assert_eq!(first.join().unwrap().unwrap(), 5));
     });
     assert_eq!((link.ask("hangs", &["again"], None, LONG).unwrap(), link.overdue()), (5, 0));
     link.close();
@@ -137,12 +141,17 @@ fn a_mailbox_that_hangs_costs_others_nothing_and_its_own_user_no_wait() {
 fn the_answer_that_nobody_waits_for_frees_the_place() {
     let (link, _, gate) = agent(LONG);
     gate.hold("slow");
-    let error = link.ask("slow", &["word"], None, Duration::from_millis(20)).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    for _ in 0..PER_USER_MAX {
+        let error = link.ask("slow", &["word"], None, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
     std::thread::scope(|scope| {
-        let next = scope.spawn(|| link.ask("slow", &["next one"], None, LONG));
+        let next: Vec<_> =
+            (0..20).map(|_| scope.spawn(|| link.ask("slow", &["next one"], None, LONG))).collect();
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(gate.begun("slow"), PER_USER_MAX, "the others wait for a place");
         gate.open("slow");
-        assert_eq!(next.join().unwrap().unwrap(), 8);
+        next.into_iter().for_each(|next| assert_eq!(next.join().unwrap().unwrap(), 8));
     });
     link.close();
 }
@@ -166,16 +175,42 @@ fn workers_have_a_limit_that_hanging_users_cannot_raise() {
 }
 
 #[test]
+fn a_user_gets_one_place_only_while_half_of_the_workers_are_busy() {
+    let (link, pool, gate) = agent(LONG);
+    let users: Vec<String> = (0..WORKERS_MAX / 2 - 1).map(|user| format!("u{user}")).collect();
+    users.iter().for_each(|user| gate.hold(user));
+    gate.hold("v");
+    std::thread::scope(|scope| {
+        for user in &users {
+            scope.spawn(|| link.ask(user, &["word"], None, LONG));
+        }
+        wait_until("they have begun", || users.iter().all(|user| gate.begun(user) == 1));
+        // The first of them makes the half full.
+        let many: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| link.ask("v", &["word"], None, LONG).unwrap())).collect();
+        wait_until("one has begun", || gate.begun("v") == 1);
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!((gate.begun("v"), pool.workers()), (1, WORKERS_MAX / 2));
+        gate.open("v");
+        many.into_iter().for_each(|asker| assert_eq!(asker.join().unwrap(), 4));
+        users.iter().for_each(|user| gate.open(user));
+    });
+    link.close();
+}
+
+#[test]
 fn all_askers_learn_that_the_agent_has_ended() {
     let (link, _, gate) = agent(LONG);
     gate.hold("u");
     let (told, end) = std::sync::mpsc::channel();
     link.listen(Box::new(move || told.send(()).unwrap())).unwrap();
     std::thread::scope(|scope| {
-        let asker = scope.spawn(|| link.ask("u", &["word"], None, LONG));
-        wait_until("the errand has begun", || gate.begun("u") == 1);
+        let ask = || link.ask("u", &["word"], None, LONG);
+        // One of them waits for a place.
+        let askers: Vec<_> = (0..=PER_USER_MAX).map(|_| scope.spawn(ask)).collect();
+        wait_until("the errands have begun", || gate.begun("u") == PER_USER_MAX);
         link.close();
-        assert!(asker.join().unwrap().is_err());
+        askers.into_iter().for_each(|asker| assert!(asker.join().unwrap().is_err()));
     });
     end.recv().unwrap();
     assert!(link.has_ended() && link.ask("v", &["word"], None, LONG).is_err());
@@ -295,5 +330,46 @@ fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
     let delivered = directory.join("mail/daemon/new/1.M2P3Q5.host,S=14");
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(delivered).unwrap());
     assert_eq!(uid, user::find("daemon").unwrap().unwrap().uid);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// The first messages for a user may all come at once.
+#[test]
+fn several_workers_of_one_user_find_no_mailbox_and_one_makes_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("pillarbox-mda-first-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&directory, permissions).unwrap();
+    std::fs::write(directory.join("message"), "Subject: x\n\nx\n").unwrap();
+    for round in 0..20 {
+        let mut settings = Settings::default();
+        settings.local.users = LocalUsers::System;
+        let template = format!("{}/mail{round}/{{user}}", directory.display());
+        settings.local.maildir = crate::mail::maildir_template::MaildirTemplate::parse(&template).unwrap();
+        let mailboxes = Arc::new(Mailboxes::new("/nonexistent".into(), &settings));
+        let barrier = std::sync::Barrier::new(PER_USER_MAX);
+        let deliver = &|worker: usize| {
+            rights::keep_for_delivery().unwrap();
+            let mut steps = Steps::new(Arc::clone(&mailboxes));
+            let file = File::open(directory.join("message")).unwrap();
+            let name = format!("1.M2P3Q{worker}.host");
+            barrier.wait();
+            // Not all at the same step of the one that makes it.
+            std::thread::sleep(Duration::from_micros(200 * worker as u64));
+            steps.go("daemon", &["d", "store", &name], Some(&file))?;
+            steps.go("daemon", &["d", "commit", &name, &format!("{name},S=14")], None)
+        };
+        let done = std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..PER_USER_MAX).map(|worker| scope.spawn(move || deliver(worker))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        let new = directory.join(format!("mail{round}/daemon/new"));
+        assert_eq!(std::fs::read_dir(new).unwrap().count(), PER_USER_MAX);
+    }
     std::fs::remove_dir_all(directory).unwrap();
 }
