@@ -34,15 +34,16 @@ mod scratch;
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
 use super::{ErrorKind, StoreError};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
     renameat_with, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, pread, retry_on_intr};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, fchown};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ use std::sync::Arc;
 
 /// The largest part of a file that is held in memory before it is written: a message up to this size costs one write.
 const BUFFER_OCTETS: usize = 64 * 1024;
+/// A piece of this size is not copied to the buffer: a write costs less than the copy.
+const DIRECT_OCTETS: usize = 32 * 1024;
 
 const NOT_IN_FULL: &str = "it could not be written in full";
 
@@ -197,24 +200,18 @@ impl StagedFile {
         self.flushed_octets + self.buffer.len() as u64
     }
 
-    /// Appends `octets`.
+    /// Appends `octets`. A large piece is written from where it lies, together with what was held before.
     ///
     /// # Errors
     /// An I/O error. The file cannot be synced afterwards: drop it.
     pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         let result = self.make_room(octets.len());
         self.note(result)?;
-        if self.buffer.len() + octets.len() > BUFFER_OCTETS {
-            self.flush()?;
-        }
-        if octets.len() > BUFFER_OCTETS {
-            let result = self.file.write_all(octets);
-            self.note(result)?;
-            self.flushed_octets += octets.len() as u64;
-        } else {
+        if octets.len() < DIRECT_OCTETS && self.buffer.len() + octets.len() <= BUFFER_OCTETS {
             self.buffer.extend_from_slice(octets);
+            return Ok(());
         }
-        Ok(())
+        self.flush_with(octets)
     }
 
     /// Appends `octets` octets of another file, from `offset` on, and passes each piece to `look`.
@@ -233,16 +230,14 @@ impl StagedFile {
                 self.flush()?;
             }
             let start = self.buffer.len();
-            let room = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
-            let result = self.make_room(room);
+            let most = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
+            let result =
+                self.make_room(most).and_then(|()| read_some(source, offset, most, &mut self.buffer));
             self.note(result)?;
-            self.buffer.resize(start + room, 0);
-            let piece = self.buffer.get_mut(start..).unwrap_or_default();
-            let result = source.read_exact_at(piece, offset);
+            let piece = self.buffer.get(start..).unwrap_or_default();
             look(piece);
-            self.note(result)?;
-            offset += room as u64;
-            octets -= room as u64;
+            offset += piece.len() as u64;
+            octets -= piece.len() as u64;
         }
         Ok(())
     }
@@ -274,12 +269,15 @@ impl StagedFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            let result = self.file.write_all(&self.buffer);
-            self.note(result)?;
-            self.flushed_octets += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
+        self.flush_with(&[])
+    }
+
+    /// Writes what is held, and `octets` behind it.
+    fn flush_with(&mut self, octets: &[u8]) -> io::Result<()> {
+        let result = write_both(&self.file, &self.buffer, octets);
+        self.note(result)?;
+        self.flushed_octets += (self.buffer.len() + octets.len()) as u64;
+        self.buffer.clear();
         Ok(())
     }
 
@@ -317,6 +315,34 @@ impl StagedFile {
         let file = self.stays_open.then_some(self.file);
         Ok(SyncedFile { name: self.name, target: target.into(), path, file, appends: false })
     }
+}
+
+/// Writes one after the other, with one call as far as the system takes it.
+fn write_both(mut file: &File, first: &[u8], second: &[u8]) -> io::Result<()> {
+    let mut left = &mut [IoSlice::new(first), IoSlice::new(second)][..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Appends at least one and at most `most` octets of a file to `buffer`, which is not cleared before: that would take as
+/// long as the read.
+fn read_some(source: &File, offset: u64, most: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.reserve_exact(most);
+    if retry_on_intr(|| pread(source, spare_capacity(buffer), offset))? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // The buffer may have more room.
+    buffer.truncate(start + most);
+    Ok(())
 }
 
 /// A file whose octets are safe under its temporary name; or a message that waits to be appended to another file.
