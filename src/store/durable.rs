@@ -37,7 +37,7 @@ use super::{ErrorKind, StoreError};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
-    renameat_with, unlinkat,
+    renameat_with, sendfile, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr};
 use std::ffi::OsStr;
@@ -240,6 +240,29 @@ impl StagedFile {
             octets -= piece.len() as u64;
         }
         Ok(())
+    }
+
+    /// Appends `octets` octets of another file, from `offset` on. Where the system can, a large part does not pass through
+    /// this process.
+    ///
+    /// # Errors
+    /// As for [`Self::append_from`].
+    pub fn copy_from(&mut self, source: &File, mut offset: u64, octets: u64) -> io::Result<()> {
+        let end = offset + octets;
+        if octets > BUFFER_OCTETS as u64 {
+            let result = self.make_room(BUFFER_OCTETS + 1);
+            self.note(result)?;
+            self.flush()?;
+            while offset < end {
+                let most = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                match sendfile(&self.file, source, Some(&mut offset), most) {
+                    Ok(copied) if copied > 0 => self.flushed_octets += copied as u64,
+                    // The rest is tried in the other way, which has its own error.
+                    _ => break,
+                }
+            }
+        }
+        self.append_from(source, offset, end - offset, |_| ())
     }
 
     /// Overwrites the first octets of the file: for a header whose numbers are known only at the end.
