@@ -127,10 +127,8 @@ impl DotDecoder {
         while !self.malformed
             && (self.state == LineState::Text
                 || self.state == LineState::LineStart && rest.first() != Some(&b'.'))
-            && let Some((text, after)) = plain_line(rest)
+            && let Some(after) = pass_plain_line(rest, out)
         {
-            out.extend_from_slice(text);
-            out.push(b'\n');
             self.state = LineState::LineStart;
             rest = after;
         }
@@ -176,10 +174,16 @@ impl DotDecoder {
     }
 }
 
-/// Splits off the first line, without its CRLF, if it has no other CR or LF.
-fn plain_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    match input.split_at_checked(memchr2(b'\r', b'\n', input)?)? {
-        (text, [b'\r', b'\n', rest @ ..]) => Some((text, rest)),
+/// Appends the first line in canonical form and returns the rest, if the line ends with CRLF and has no other CR or LF.
+fn pass_plain_line<'a>(input: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    match input.split_at_checked(memchr2(b'\r', b'\n', input)? + 1)? {
+        (line @ [.., b'\r'], [b'\n', rest @ ..]) => {
+            out.extend_from_slice(line);
+            if let Some(end) = out.last_mut() {
+                *end = b'\n';
+            }
+            Some(rest)
+        }
         _ => None,
     }
 }
@@ -202,10 +206,8 @@ impl ChunkDecoder {
         loop {
             while !self.malformed
                 && !self.after_cr
-                && let Some((text, after)) = plain_line(rest)
+                && let Some(after) = pass_plain_line(rest, out)
             {
-                out.extend_from_slice(text);
-                out.push(b'\n');
                 rest = after;
             }
             if rest.is_empty() {

@@ -30,29 +30,27 @@
 
 mod directory;
 mod scratch;
+mod writing;
 
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
 use super::{ErrorKind, StoreError};
-use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
-    renameat_with, sendfile, unlinkat,
+    renameat_with, unlinkat,
 };
-use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, fchown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The largest part of a file that is held in memory before it is written: a message up to this size costs one write.
 const BUFFER_OCTETS: usize = 64 * 1024;
-/// A piece of this size is not copied to the buffer: a write costs less than the copy.
-const DIRECT_OCTETS: usize = 32 * 1024;
 
 const NOT_IN_FULL: &str = "it could not be written in full";
 
@@ -200,110 +198,6 @@ impl StagedFile {
         self.flushed_octets + self.buffer.len() as u64
     }
 
-    /// Appends `octets`. A large piece is written from where it lies, together with what was held before.
-    ///
-    /// # Errors
-    /// An I/O error. The file cannot be synced afterwards: drop it.
-    pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        let result = self.make_room(octets.len());
-        self.note(result)?;
-        if octets.len() < DIRECT_OCTETS && self.buffer.len() + octets.len() <= BUFFER_OCTETS {
-            self.buffer.extend_from_slice(octets);
-            return Ok(());
-        }
-        self.flush_with(octets)
-    }
-
-    /// Appends `octets` octets of another file, from `offset` on, and passes each piece to `look`.
-    ///
-    /// # Errors
-    /// An I/O error of either file; `UnexpectedEof` if the source is shorter.
-    pub fn append_from(
-        &mut self,
-        source: &File,
-        mut offset: u64,
-        mut octets: u64,
-        mut look: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        while octets > 0 {
-            if self.buffer.len() >= BUFFER_OCTETS {
-                self.flush()?;
-            }
-            let start = self.buffer.len();
-            let most = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
-            let result =
-                self.make_room(most).and_then(|()| read_some(source, offset, most, &mut self.buffer));
-            self.note(result)?;
-            let piece = self.buffer.get(start..).unwrap_or_default();
-            look(piece);
-            offset += piece.len() as u64;
-            octets -= piece.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// Appends `octets` octets of another file, from `offset` on. Where the system can, a large part does not pass through
-    /// this process.
-    ///
-    /// # Errors
-    /// As for [`Self::append_from`].
-    pub fn copy_from(&mut self, source: &File, mut offset: u64, octets: u64) -> io::Result<()> {
-        let end = offset + octets;
-        if octets > BUFFER_OCTETS as u64 {
-            let result = self.make_room(BUFFER_OCTETS + 1);
-            self.note(result)?;
-            self.flush()?;
-            while offset < end {
-                let most = usize::try_from(end - offset).unwrap_or(usize::MAX);
-                match sendfile(&self.file, source, Some(&mut offset), most) {
-                    Ok(copied) if copied > 0 => self.flushed_octets += copied as u64,
-                    // The rest is tried in the other way, which has its own error.
-                    _ => break,
-                }
-            }
-        }
-        self.append_from(source, offset, end - offset, |_| ())
-    }
-
-    /// Overwrites the first octets of the file: for a header whose numbers are known only at the end.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn write_start(&mut self, octets: &[u8]) -> io::Result<()> {
-        match self.buffer.get_mut(..octets.len()) {
-            Some(start) if self.flushed_octets == 0 => {
-                start.copy_from_slice(octets);
-                Ok(())
-            }
-            _ => {
-                let result = self.file.write_all_at(octets, 0);
-                self.note(result)
-            }
-        }
-    }
-
-    /// The file with everything written so far, to copy from by offset.
-    ///
-    /// # Errors
-    /// An I/O error while the buffer is written.
-    pub fn contents(&mut self) -> io::Result<&File> {
-        self.flush()?;
-        Ok(&self.file)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.flush_with(&[])
-    }
-
-    /// Writes what is held, and `octets` behind it.
-    fn flush_with(&mut self, octets: &[u8]) -> io::Result<()> {
-        let result = write_both(&self.file, &self.buffer, octets);
-        self.note(result)?;
-        self.flushed_octets += (self.buffer.len() + octets.len()) as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
     /// Returns the open file, to be copied elsewhere; see [`Self::scratch`].
     ///
     /// # Errors
@@ -311,11 +205,6 @@ impl StagedFile {
     pub fn finish(mut self) -> io::Result<File> {
         self.flush()?;
         if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.file) }
-    }
-
-    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
-        self.broken |= result.is_err();
-        result
     }
 
     /// Puts all that was written on stable storage. `path` is where the commit will put the file, in the directory
@@ -338,34 +227,6 @@ impl StagedFile {
         let file = self.stays_open.then_some(self.file);
         Ok(SyncedFile { name: self.name, target: target.into(), path, file, appends: false })
     }
-}
-
-/// Writes one after the other, with one call as far as the system takes it.
-fn write_both(mut file: &File, first: &[u8], second: &[u8]) -> io::Result<()> {
-    let mut left = &mut [IoSlice::new(first), IoSlice::new(second)][..];
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        match file.write_vectored(left) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut left, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Appends at least one and at most `most` octets of a file to `buffer`, which is not cleared before: that would take as
-/// long as the read.
-fn read_some(source: &File, offset: u64, most: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let start = buffer.len();
-    buffer.reserve_exact(most);
-    if retry_on_intr(|| pread(source, spare_capacity(buffer), offset))? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    // The buffer may have more room.
-    buffer.truncate(start + most);
-    Ok(())
 }
 
 /// A file whose octets are safe under its temporary name; or a message that waits to be appended to another file.
