@@ -288,11 +288,11 @@ impl DotEncoder {
         make_room(content, out);
         let mut rest = content;
         while !rest.is_empty() {
-            if self.at_line_start && rest.starts_with(b".") {
+            if self.at_line_start && rest.first() == Some(&b'.') {
                 out.push(b'.');
             }
             rest = encode_line(rest, out);
-            self.at_line_start = out.ends_with(b"\n");
+            self.at_line_start = out.last() == Some(&b'\n');
         }
     }
 

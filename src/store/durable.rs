@@ -221,7 +221,10 @@ impl StagedFile {
         if self.broken {
             return Err(StoreError::new(ErrorKind::Trouble, path, NOT_IN_FULL));
         }
-        if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
+        let flushed = self.flush();
+        // The sync may take long, and others need memory meanwhile.
+        self.buffer = Vec::new();
+        if let Err(error) = flushed.and_then(|()| self.file.sync_all()) {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);

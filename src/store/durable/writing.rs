@@ -120,7 +120,12 @@ impl StagedFile {
         let result = write_both(&self.file, &self.buffer, octets);
         self.note(result)?;
         self.flushed_octets += (self.buffer.len() + octets.len()) as u64;
-        self.buffer.clear();
+        if octets.is_empty() {
+            self.buffer.clear();
+        } else {
+            // More large pieces may follow, which do not need it.
+            self.buffer = Vec::new();
+        }
         Ok(())
     }
 
