@@ -2,6 +2,7 @@
 //! a long message is folded into one of sixteen octets that has the same checksum.
 
 /// The octets that are folded in one step.
+#[cfg(target_arch = "x86_64")]
 const BLOCK_OCTETS: usize = 64;
 
 /// Folds the whole blocks of `octets`, if this processor can. `crc` is the state before them, and 0 the state after them: the
