@@ -101,6 +101,12 @@ impl TraceScanner {
         }
     }
 
+    /// Whether the header section is over.
+    #[must_use]
+    pub const fn is_in_body(&self) -> bool {
+        self.done
+    }
+
     /// Whether a field seen so far marks the message as urgent.
     #[must_use]
     pub fn is_urgent(&self) -> bool {

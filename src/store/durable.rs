@@ -36,6 +36,7 @@ mod directory;
 mod renaming;
 mod scratch;
 mod shared_sync;
+mod writing;
 
 pub use self::directory::{
     DirectoryAccess, make_below, make_directories, make_each_below, open_below, open_directory,
@@ -50,9 +51,9 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, fchown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -205,92 +206,6 @@ impl StagedFile {
         self.flushed_octets + self.buffer.len() as u64
     }
 
-    /// Appends `octets`.
-    ///
-    /// # Errors
-    /// An I/O error. The file cannot be synced afterwards: drop it.
-    pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        let result = self.make_room(octets.len());
-        self.note(result)?;
-        if self.buffer.len() + octets.len() > BUFFER_OCTETS {
-            self.flush()?;
-        }
-        if octets.len() > BUFFER_OCTETS {
-            let result = self.file.write_all(octets);
-            self.note(result)?;
-            self.flushed_octets += octets.len() as u64;
-        } else {
-            self.buffer.extend_from_slice(octets);
-        }
-        Ok(())
-    }
-
-    /// Appends `octets` octets of another file, from `offset` on, and passes each piece to `look`.
-    ///
-    /// # Errors
-    /// An I/O error of either file; `UnexpectedEof` if the source is shorter.
-    pub fn append_from(
-        &mut self,
-        source: &File,
-        mut offset: u64,
-        mut octets: u64,
-        mut look: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        while octets > 0 {
-            if self.buffer.len() >= BUFFER_OCTETS {
-                self.flush()?;
-            }
-            let start = self.buffer.len();
-            let room = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
-            let result = self.make_room(room);
-            self.note(result)?;
-            self.buffer.resize(start + room, 0);
-            let piece = self.buffer.get_mut(start..).unwrap_or_default();
-            let result = source.read_exact_at(piece, offset);
-            look(piece);
-            self.note(result)?;
-            offset += room as u64;
-            octets -= room as u64;
-        }
-        Ok(())
-    }
-
-    /// Overwrites the first octets of the file: for a header whose numbers are known only at the end.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn write_start(&mut self, octets: &[u8]) -> io::Result<()> {
-        match self.buffer.get_mut(..octets.len()) {
-            Some(start) if self.flushed_octets == 0 => {
-                start.copy_from_slice(octets);
-                Ok(())
-            }
-            _ => {
-                let result = self.file.write_all_at(octets, 0);
-                self.note(result)
-            }
-        }
-    }
-
-    /// The file with everything written so far, to copy from by offset.
-    ///
-    /// # Errors
-    /// An I/O error while the buffer is written.
-    pub fn contents(&mut self) -> io::Result<&File> {
-        self.flush()?;
-        Ok(&self.file)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            let result = self.file.write_all(&self.buffer);
-            self.note(result)?;
-            self.flushed_octets += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
-        Ok(())
-    }
-
     /// Returns the open file, to be copied elsewhere; see [`Self::scratch`].
     ///
     /// # Errors
@@ -298,11 +213,6 @@ impl StagedFile {
     pub fn finish(mut self) -> io::Result<File> {
         self.flush()?;
         if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.file) }
-    }
-
-    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
-        self.broken |= result.is_err();
-        result
     }
 
     /// Puts all that was written on stable storage. `path` is where the commit will put the file, in the directory
@@ -319,8 +229,10 @@ impl StagedFile {
         if self.broken {
             return Err(StoreError::new(ErrorKind::Trouble, path, NOT_IN_FULL));
         }
-        let target = target.into();
-        if let Err(error) = self.flush().and_then(|()| self.sync_file(target.as_ref())) {
+        let (target, flushed) = (target.into(), self.flush());
+        // The sync may take long, and others need memory meanwhile.
+        self.buffer = Vec::new();
+        if let Err(error) = flushed.and_then(|()| self.sync_file(target.as_ref())) {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);

@@ -349,7 +349,7 @@ impl Delivery {
     /// # Errors
     /// `Full` or `Trouble`. The delivery cannot be completed afterwards.
     pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
-        let result = self.file.append_from(source, offset, octets, |_| ());
+        let result = self.file.copy_from(source, offset, octets);
         result.map_err(|error| StoreError::io(&self.path, error))
     }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`clock`] | localtime_r: no safe wrapper works with several threads |
 //! | [`landlock`], [`seccomp`] | their calls: no crate wraps them for all processors |
+//! | [`fold`] | an instruction that only some processors have |
 //! | [`identity`] | setfsuid and setfsgid: no crate wraps them |
 //! | [`memory`] | mallopt and mmap: no crate wraps the first; the second asks without allocating |
 //! | [`process`] | fork and exec, in processes without threads |
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod confinement;
 pub mod descriptors;
 pub mod file;
+pub mod fold;
 pub mod identity;
 pub mod journal;
 pub mod landlock;

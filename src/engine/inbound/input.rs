@@ -14,7 +14,7 @@ use crate::net::transport::{Deadline, Transport, WireError};
 use std::time::Duration;
 
 /// The size of the buffer while much data arrives.
-const DATA_BUFFER_OCTETS: usize = 64 * 1024;
+pub const DATA_BUFFER_OCTETS: usize = 64 * 1024;
 
 /// The octets that were read and not used yet.
 #[derive(Debug)]
@@ -84,7 +84,8 @@ impl Input {
     /// Grows the buffer for data, if the last read filled it.
     pub fn grow_if_full(&mut self) {
         if self.was_full && self.start == self.end && self.buffer.len() < DATA_BUFFER_OCTETS {
-            self.buffer.resize(DATA_BUFFER_OCTETS, 0);
+            // Nothing is in it. A resize would clear it octet by octet.
+            self.buffer = vec![0; DATA_BUFFER_OCTETS];
         }
     }
 

@@ -46,12 +46,15 @@ impl FinalDelivery {
     /// # Errors
     /// Those of [`Delivery::write`].
     pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        if self.filter.is_in_body() {
-            return self.delivery.write(octets);
+        let mut rest = octets;
+        while !rest.is_empty() && !self.filter.is_in_body() {
+            let (start, after) = rest.split_at(rest.len().min(PIECE_OCTETS));
+            let mut kept = Vec::with_capacity(start.len());
+            self.filter.feed(start, &mut kept);
+            self.delivery.write(&kept)?;
+            rest = after;
         }
-        let mut kept = Vec::with_capacity(octets.len());
-        self.filter.feed(octets, &mut kept);
-        self.delivery.write(&kept)
+        self.delivery.write(rest)
     }
 
     /// Appends `octets` octets of `source`, from `offset` on.

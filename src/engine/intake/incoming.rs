@@ -78,6 +78,8 @@ const IN_MEMORY_OCTETS: usize = 64 * 1024;
 pub(super) const HEADERS_MAX_OCTETS: usize = 64 * 1024;
 /// The most octets that [`Incoming::write_from`] reads at once.
 const READ_OCTETS: usize = 16 * 1024;
+/// The most octets that pass the filters of a header section at once: what follows it is not copied.
+const STEP_OCTETS: usize = 4 * 1024;
 /// The time between two sweeps of a Maildir.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// The most Maildirs whose sweeps are remembered. Beyond it all are forgotten, and swept again.
@@ -297,12 +299,15 @@ impl Incoming<'_> {
     /// Takes the next piece of the content, in canonical form. An error is kept for `commit` (see `intake/commit.rs`): the client must
     /// be able to send the data to its end.
     pub fn write(&mut self, piece: &[u8]) {
-        if self.section.is_in_body() {
-            return self.take(piece);
+        let mut rest = piece;
+        while !rest.is_empty() && !self.section.is_in_body() {
+            let (start, after) = rest.split_at(rest.len().min(STEP_OCTETS));
+            let mut filtered = Vec::with_capacity(start.len());
+            self.section.feed(start, &mut filtered);
+            self.take(&filtered);
+            rest = after;
         }
-        let mut filtered = Vec::with_capacity(piece.len());
-        self.section.feed(piece, &mut filtered);
-        self.take(&filtered);
+        self.take(rest);
     }
 
     /// Writes the content from a reader, to the end.
@@ -315,39 +320,50 @@ impl Incoming<'_> {
 
     /// Takes a piece of the content behind the [`SectionFilter`], and repairs its header section.
     fn take(&mut self, piece: &[u8]) {
-        match self.repair.as_mut().filter(|repair| !repair.is_in_body()) {
-            None => self.keep(piece),
-            Some(repair) => {
-                let mut repaired = Vec::with_capacity(piece.len());
-                repair.feed(piece, &mut repaired);
-                self.is_dated = repair.has_dated();
-                self.keep(&repaired);
-            }
+        let mut rest = piece;
+        while let Some(repair) =
+            self.repair.as_mut().filter(|repair| !rest.is_empty() && !repair.is_in_body())
+        {
+            let (start, after) = rest.split_at(rest.len().min(STEP_OCTETS));
+            let mut repaired = Vec::with_capacity(start.len());
+            repair.feed(start, &mut repaired);
+            self.is_dated = repair.has_dated();
+            self.keep(&repaired);
+            rest = after;
         }
+        self.keep(rest);
     }
 
     /// Keeps a piece of the final content. The loop check and the size refer to it.
     fn keep(&mut self, piece: &[u8]) {
         self.scanner.feed(piece);
         self.lines += memchr_iter(b'\n', piece).count() as u64;
-        if self.failed.is_some() {
+        if self.failed.is_some() || piece.is_empty() {
             return;
         }
-        let result = match &mut self.content {
-            PartialContent::Memory(buffer) => {
-                buffer.extend_from_slice(piece);
-                if buffer.len() > IN_MEMORY_OCTETS { self.move_to_disk() } else { Ok(()) }
-            }
-            PartialContent::File { staging, octets, .. } => {
-                *octets += piece.len() as u64;
-                staging.write(piece).map_err(Refusal::Store)
-            }
-        };
-        if let Err(refusal) = result {
+        if let Err(refusal) = self.put(piece) {
             // Dropping the content unlinks the staged file at once: this message may be what fills the disk.
             self.content = PartialContent::Memory(Vec::new());
             self.failed = Some(refusal);
         }
+    }
+
+    /// Puts a piece behind the others: in memory, or if it would become too large, on disk.
+    fn put(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        if let PartialContent::Memory(buffer) = &mut self.content {
+            let fits = buffer.len() + piece.len() <= IN_MEMORY_OCTETS;
+            // The first copy is staged by what the header section says, so all of that has to be in memory.
+            if fits || !self.scanner.is_in_body() {
+                buffer.extend_from_slice(piece);
+                return if fits { Ok(()) } else { self.move_to_disk() };
+            }
+            self.move_to_disk()?;
+        }
+        if let PartialContent::File { staging, octets, .. } = &mut self.content {
+            *octets += piece.len() as u64;
+            staging.write(piece)?;
+        }
+        Ok(())
     }
 
     /// Moves the content from memory to the file of the first target, where the rest will follow.

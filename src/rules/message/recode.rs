@@ -34,6 +34,7 @@ use self::encoder::Encoder;
 use self::fields::FieldEncoding;
 use self::parts::{Encoding, PartEvent, PartWalk, Role, SECTION_MAX_OCTETS, SectionOwner, field, is_named};
 use crate::mail::header::fields as each_field;
+use memchr::memrchr;
 
 /// The longest line without its end (RFC 5322 §2.1.1).
 pub const LINE_MAX_OCTETS: usize = 998;
@@ -165,18 +166,29 @@ impl SurveyState {
         }
     }
 
+    /// Whether a line is too long, so far. Only the last line end among as many octets as a line may have is looked for.
+    fn has_long_line(&mut self, octets: &[u8]) -> bool {
+        let mut rest = octets;
+        loop {
+            let most = LINE_MAX_OCTETS.saturating_sub(self.line_octets);
+            let start = rest.get(..=most).unwrap_or(rest);
+            match memrchr(b'\n', start).and_then(|at| rest.get(at + 1..)) {
+                Some(after) => (rest, self.line_octets) = (after, 0),
+                None => {
+                    let is_long = start.len() > most;
+                    let after =
+                        memrchr(b'\n', rest).map_or(self.line_octets + rest.len(), |at| rest.len() - at - 1);
+                    self.line_octets = after;
+                    return is_long;
+                }
+            }
+        }
+    }
+
     fn look(&mut self, octets: &[u8]) {
         let has_eight_bits = self.plan.support == HopSupport::SevenBit && !octets.is_ascii();
         let has_nul = octets.contains(&0);
-        let mut is_needed = has_eight_bits || has_nul;
-        for line in octets.split_inclusive(|&octet| octet == b'\n') {
-            let (text, is_whole) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
-            self.line_octets += text.len();
-            is_needed |= self.line_octets > LINE_MAX_OCTETS;
-            if is_whole {
-                self.line_octets = 0;
-            }
-        }
+        let is_needed = has_eight_bits || has_nul || self.has_long_line(octets);
         match (self.encoding, self.plan.encoded.last_mut()) {
             (Some(_), Some(encoded)) if has_nul => *encoded = Some(Encoding::Base64),
             (Some(encoding), Some(encoded)) if is_needed => *encoded = Some(encoded.unwrap_or(encoding)),

@@ -159,7 +159,7 @@ fn store(mut file: StagedFile, message: &File) -> io::Result<u64> {
     if !metadata.is_file() {
         return Err(Errno::INVAL.into());
     }
-    file.append_from(message, 0, metadata.len(), |_| ())?;
+    file.copy_from(message, 0, metadata.len())?;
     file.sync(None::<Arc<OwnedFd>>, PathBuf::new()).map_err(|error| error.source)?.leave();
     Ok(IS_STORED)
 }

@@ -12,6 +12,7 @@ use super::format::{Description, ENVELOPE_MAX_OCTETS, HEADER_OCTETS, Header};
 use crate::mail::id::QueueId;
 use crate::store::durable::{StagedFile, SyncedFile};
 use crate::store::{ErrorKind, StoreError};
+use memchr::memchr_iter;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -101,5 +102,5 @@ impl StagedEntry {
 fn count(header: &mut Header, crc: &mut crate::store::crc::Crc, octets: &[u8]) {
     crc.update(octets);
     header.message_octets += octets.len() as u64;
-    header.message_lines += octets.iter().filter(|&&octet| octet == b'\n').count() as u64;
+    header.message_lines += memchr_iter(b'\n', octets).count() as u64;
 }

@@ -16,6 +16,7 @@
 //! | a pause longer than `limits.data_timeout`, or too few octets a second (`rules::pacing::patience`) | 421 at once |
 
 use super::{Accepted, COMMAND_BUFFER_OCTETS, Connection, End};
+use crate::engine::inbound::input::DATA_BUFFER_OCTETS;
 use crate::engine::intake::incoming::Incoming;
 use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::trouble;
@@ -27,6 +28,9 @@ use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::size;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Chunk, ServerTransaction};
+
+/// The largest piece of content: what the input buffer can hold.
+const PIECE_OCTETS: usize = DATA_BUFFER_OCTETS;
 
 impl Connection<'_> {
     /// Receives a message by DATA. Intake begins before the 354, so that its refusal can be the reply to DATA.
@@ -49,16 +53,17 @@ impl Connection<'_> {
 
     /// Reads the data to its end, also of a refused message. The inner error is the reply that refuses it.
     fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
+        let mut decoder = DotDecoder::repairing(self.listener.repairs_newlines);
+        let mut piece = Vec::new();
         let limits = &self.site.settings.limits;
         let started = Stopwatch::start();
         loop {
-            let used = decoder.decode(self.input.octets(), &mut piece);
-            self.input.consume(used);
-            if decoder.octets() <= limits.message_size {
-                incoming.write(&piece);
+            let octets = self.input.octets();
+            if !has_room(&mut piece, octets.len()) {
+                pass(&mut piece, incoming, decoder.octets() <= limits.message_size);
             }
-            piece.clear();
+            let used = decoder.decode(octets, &mut piece);
+            self.input.consume(used);
             if decoder.is_at_end() {
                 break;
             }
@@ -68,6 +73,7 @@ impl Connection<'_> {
             }
             self.fill_with_data()?;
         }
+        pass(&mut piece, incoming, decoder.octets() <= limits.message_size);
         self.input.shrink(COMMAND_BUFFER_OCTETS);
         Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
     }
@@ -87,12 +93,12 @@ impl Connection<'_> {
         let limit = self.site.settings.limits.message_size;
         let mut piece = Vec::new();
         self.read_octets(chunk.octets, |octets| {
-            chunks.decoder.decode(octets, &mut piece);
-            if let (Ok(incoming), true) = (&mut chunks.incoming, chunks.decoder.octets() <= limit) {
-                incoming.write(&piece);
+            if !has_room(&mut piece, octets.len()) {
+                chunks.pass(&mut piece, limit);
             }
-            piece.clear();
+            chunks.decoder.decode(octets, &mut piece);
         })?;
+        chunks.pass(&mut piece, limit);
         let verdict = chunks.verdict(limit, chunk.is_last);
         let verdict = match verdict {
             Err(reply) => Err(reply),
@@ -150,6 +156,14 @@ pub(super) struct Chunks<'a> {
 }
 
 impl Chunks<'_> {
+    /// Passes a piece on, and empties it.
+    fn pass(&mut self, piece: &mut Vec<u8>, limit: u64) {
+        match &mut self.incoming {
+            Ok(incoming) => pass(piece, incoming, self.decoder.octets() <= limit),
+            Err(_) => piece.clear(),
+        }
+    }
+
     /// The reply that refuses the message, if intake refused it or the chunks so far are malformed or too large.
     fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
         if let Err(refusal) = &self.incoming {
@@ -157,6 +171,28 @@ impl Chunks<'_> {
         }
         judge_data(self.decoder.is_malformed(at_end), self.decoder.octets(), limit)
     }
+}
+
+/// Passes a piece on, if the message `fits`, and empties it.
+fn pass(piece: &mut Vec<u8>, incoming: &mut Incoming<'_>, fits: bool) {
+    if fits && !piece.is_empty() {
+        incoming.write(piece);
+    }
+    piece.clear();
+}
+
+/// Whether a piece can take as many octets; makes the room. Pieces are collected up to [`PIECE_OCTETS`], so that what comes
+/// in small packets is written in large pieces.
+fn has_room(piece: &mut Vec<u8>, octets: usize) -> bool {
+    if piece.capacity() == 0 {
+        piece.reserve_exact(octets);
+    } else if piece.len() + octets > piece.capacity() {
+        if piece.len() + octets > PIECE_OCTETS {
+            return false;
+        }
+        piece.reserve_exact(PIECE_OCTETS - piece.len());
+    }
+    true
 }
 
 fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> {

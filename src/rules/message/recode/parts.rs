@@ -26,6 +26,7 @@
 
 use crate::mail::header::{fields, split_field};
 use crate::rules::message::dkim::HEADER_MAX_OCTETS;
+use memchr::memchr;
 
 /// The longest header section that is held.
 pub const SECTION_MAX_OCTETS: usize = HEADER_MAX_OCTETS;
@@ -130,7 +131,15 @@ impl PartWalk {
 
     /// Takes the next piece.
     pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
-        for line in piece.split_inclusive(|&octet| octet == b'\n') {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let is_alone = self.delimiters.is_empty() && self.held.is_empty();
+            if self.state == WalkState::Leaf && is_alone {
+                // No boundary can follow.
+                return self.pass(rest, tell);
+            }
+            let (line, after) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |at| at + 1));
+            rest = after;
             let is_whole = line.ends_with(b"\n");
             if self.state == WalkState::Section {
                 self.held.extend_from_slice(line);
@@ -139,7 +148,7 @@ impl PartWalk {
                 } else {
                     self.is_lost |= self.held.len() > SECTION_MAX_OCTETS;
                 }
-            } else if self.is_at_line_start {
+            } else if self.is_at_line_start && (!self.held.is_empty() || line.starts_with(b"-")) {
                 self.held.extend_from_slice(line);
                 if is_whole {
                     let line = std::mem::take(&mut self.held);
@@ -380,8 +389,8 @@ mod tests {
                     passed += octets.len();
                 }
             };
-            walk.feed(b"Subject: x\n\n", &mut tell);
-            walk.feed(&vec![b'x'; octets], &mut tell);
+            walk.feed(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n", &mut tell);
+            walk.feed(&vec![b'-'; octets], &mut tell);
             assert_eq!(passed, if is_passed { octets } else { 0 });
         }
     }

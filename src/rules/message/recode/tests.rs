@@ -238,6 +238,22 @@ fn write(tree: &Tree, depth: usize, out: &mut Vec<u8>, bodies: &mut Vec<Vec<u8>>
 
 proptest! {
     #[test]
+    fn a_long_line_is_found_whatever_the_pieces(
+        lines in proptest::collection::vec(prop_oneof![995_usize..1001, 0_usize..3, Just(400)], 0..9),
+        piece in 1_usize..3000,
+        ends: bool,
+    ) {
+        let mut text = lines.iter().map(|&octets| "x".repeat(octets)).collect::<Vec<_>>().join("\n");
+        if ends {
+            text.push('\n');
+        }
+        let mut survey = Survey::new(HopSupport::Utf8).findings;
+        let found = text.as_bytes().chunks(piece).fold(false, |found, piece| survey.has_long_line(piece) | found);
+        prop_assert_eq!(found, lines.iter().any(|&octets| octets > LINE_MAX_OCTETS));
+        prop_assert_eq!(survey.line_octets, text.len() - text.rfind('\n').map_or(0, |at| at + 1));
+    }
+
+    #[test]
     fn a_reader_sees_the_same(tree in tree(), size in 1_usize..300, seven in any::<bool>()) {
         let support = if seven { HopSupport::SevenBit } else { HopSupport::EightBit };
         let (mut content, mut bodies) = (b"MIME-Version: 1.0\n".to_vec(), Vec::new());
