@@ -56,7 +56,7 @@ use super::durable::{self, DirectoryAccess, Owner};
 use super::{ErrorKind, StoreError, try_lock};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, wait};
 
 use format::{LoadError, load};
 use rustix::fs::{
@@ -70,7 +70,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Condvar, Weak};
 
 /// The name of the directory of all entries.
 const QUEUE: &str = "queue";
@@ -89,12 +89,16 @@ pub struct Queue {
     tmp: Arc<OwnedFd>,
     corrupt: OwnedFd,
     entries: Lock<Entries>,
+    /// An entry that was being opened is open, or is not to be had.
+    opened: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
     /// The entries that are checked out.
     open: HashMap<QueueId, Weak<Entry>>,
+    /// Those that a thread is just opening. Others who want the same one wait for it; all others go on.
+    opening: Vec<QueueId>,
     /// Entries with a synced record that could not be written: something has been delivered, and the disk did not
     /// take the record. Without it every attempt would deliver again.
     unwritten: HashMap<QueueId, Arc<Entry>>,
@@ -169,6 +173,7 @@ impl Queue {
             tmp: Arc::new(tmp),
             corrupt,
             entries: Lock::default(),
+            opened: Condvar::new(),
         })
     }
 
@@ -250,10 +255,28 @@ impl Queue {
     /// present.
     pub fn checkout(&self, id: QueueId) -> Result<Checkout, StoreError> {
         let mut entries = self.entries.lock();
-        entries.open.retain(|_, entry| entry.strong_count() > 0);
-        if let Some(entry) = entries.open.get(&id).and_then(Weak::upgrade) {
-            return Ok(Checkout::Ready(entry));
+        loop {
+            if let Some(entry) = entries.open.get(&id).and_then(Weak::upgrade) {
+                return Ok(Checkout::Ready(entry));
+            }
+            if !entries.opening.contains(&id) {
+                break;
+            }
+            entries = wait(&self.opened, entries);
         }
+        entries.open.retain(|_, entry| entry.strong_count() > 0);
+        entries.opening.push(id);
+        drop(entries);
+        let opening = Opening { queue: self, id };
+        let checkout = self.open_entry(id);
+        if let Ok(Checkout::Ready(entry)) = &checkout {
+            self.entries.lock().open.insert(id, Arc::downgrade(entry));
+        }
+        drop(opening);
+        checkout
+    }
+
+    fn open_entry(&self, id: QueueId) -> Result<Checkout, StoreError> {
         let path = self.path.join(id.to_string());
         let file = match self.open_file(id, OFlags::RDWR | OFlags::APPEND) {
             Err(Errno::NOENT) => return Ok(Checkout::Gone),
@@ -267,9 +290,7 @@ impl Queue {
             return Ok(Checkout::Gone);
         }
         let entry = Entry::load(id, path, file).map_err(|error| self.load_error(id, error))?;
-        let entry = Arc::new(entry);
-        entries.open.insert(id, Arc::downgrade(&entry));
-        Ok(Checkout::Ready(entry))
+        Ok(Checkout::Ready(Arc::new(entry)))
     }
 
     /// Applies records to an entry and appends them to its journal, with one write and at most one sync.
@@ -421,6 +442,19 @@ pub struct DigestLock<'a>(&'a OwnedFd);
 impl Drop for DigestLock<'_> {
     fn drop(&mut self) {
         let _ = flock(self.0, FlockOperation::Unlock);
+    }
+}
+
+/// An entry that is being opened; its end, also by a panic, is the end of the wait of others.
+struct Opening<'a> {
+    queue: &'a Queue,
+    id: QueueId,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.queue.entries.lock().opening.retain(|id| *id != self.id);
+        self.queue.opened.notify_all();
     }
 }
 

@@ -375,6 +375,25 @@ fn one_process_at_a_time_works_on_an_entry_and_its_threads_share_it() {
     assert!(matches!(this.queue.checkout(ID).unwrap(), Checkout::Gone));
 }
 
+/// Each of them would else find the lock of the other's file.
+#[test]
+fn threads_that_want_an_entry_at_once_share_it() {
+    let this = TestQueue::new();
+    for _ in 0..200 {
+        this.commit(ID, b"text\n");
+        let entries: Vec<Arc<Entry>> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| this.queue.checkout(ID))).collect();
+            let ready = |checkout| match checkout {
+                Checkout::Ready(entry) => entry,
+                other => panic!("{other:?}"),
+            };
+            all.into_iter().map(|thread| ready(thread.join().unwrap().unwrap())).collect()
+        });
+        assert!(entries.iter().all(|entry| Arc::ptr_eq(entry, &entries[0])));
+        this.queue.remove(&entries[0]).unwrap();
+    }
+}
+
 #[test]
 fn a_program_of_its_own_sees_the_lock() {
     let this = TestQueue::new();
