@@ -7,6 +7,7 @@ use rustix::process::{Pid, setpgid};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, io, ptr};
 
 /// Signals that the second process ignores, and a program does not.
@@ -16,6 +17,21 @@ const FIRST: RawFd = 3;
 /// The bound where the open descriptors cannot be listed: early in a process there are few, and their numbers are
 /// small.
 const WITHOUT_PROC_MAX: RawFd = 1024;
+
+/// The number of this process, or 0 if nobody has asked yet.
+static OWN_ID: AtomicU32 = AtomicU32::new(0);
+
+/// The number of this process. The system is asked once: each line to the log and each name of a file has it.
+pub fn own_id() -> u32 {
+    match OWN_ID.load(Ordering::Relaxed) {
+        0 => {
+            let id = std::process::id();
+            OWN_ID.store(id, Ordering::Relaxed);
+            id
+        }
+        id => id,
+    }
+}
 
 /// Runs `run` with `socket` in a new process, which ends with `run` and has no other descriptor than the standard
 /// ones. Signals that stop, reload or flush the daemon are ignored there. Call it before the first thread.
@@ -29,6 +45,7 @@ pub fn start(name: &std::ffi::CStr, socket: OwnedFd, run: impl FnOnce(OwnedFd)) 
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            OWN_ID.store(0, Ordering::Relaxed);
             for signal in SIGNALS {
                 // SAFETY: ignoring a signal runs no code of ours.
                 unsafe { libc::signal(signal, libc::SIG_IGN) };

@@ -3,18 +3,24 @@
 //! Everything goes through the C library, so users of directory services count (nsswitch.conf(5)), and a user is the same
 //! for the daemon, for `check` and for the delivery agent. No file of the user database is read here.
 
+use super::clock::{Clock, SystemClock};
+use super::lock::Lock;
 use super::rights;
-use crate::sys::lock::Lock;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
+/// How long the entry of a user holds.
+const FRESH: Duration = Duration::from_secs(1);
+/// The most users that are remembered.
+const RECENT_MAX: usize = 16;
 /// The most groups of a user that are looked at.
 const GROUPS_MAX: usize = 1024;
 /// The most users that are listed.
@@ -33,13 +39,31 @@ pub struct SystemUser {
     pub home: PathBuf,
 }
 
-/// Looks a user up by name; `None`: no such user.
+/// Users that were found lately, and when.
+static RECENT: Lock<Vec<(Duration, SystemUser)>> = Lock::new(Vec::new());
+
+/// Looks a user up by name; `None`: no such user. An answer holds for a second: each look-up reads a file, or asks a
+/// server, and mail comes in bursts.
 ///
 /// # Errors
 /// The database could not be asked: this says nothing about the user.
 pub fn find(name: &str) -> io::Result<Option<SystemUser>> {
-    let Ok(name) = CString::new(name) else { return Ok(None) };
-    look_up(Key::Name(&name))
+    let now = SystemClock.boot();
+    let mut recent = RECENT.lock();
+    recent.retain(|(found, _)| now.saturating_sub(*found) < FRESH);
+    if let Some((_, user)) = recent.iter().find(|(_, user)| user.name == name) {
+        return Ok(Some(user.clone()));
+    }
+    drop(recent);
+    let Ok(key) = CString::new(name) else { return Ok(None) };
+    let found = look_up(Key::Name(&key))?;
+    let mut recent = RECENT.lock();
+    if let Some(user) = found.as_ref().filter(|user| user.name == name)
+        && recent.len() < RECENT_MAX
+    {
+        recent.push((now, user.clone()));
+    }
+    Ok(found)
 }
 
 /// Looks a user up by number; `None`: no such user.

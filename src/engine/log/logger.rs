@@ -17,6 +17,7 @@ use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
 use crate::sys::journal;
 use crate::sys::lock::Lock;
+use crate::sys::process;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
@@ -208,7 +209,7 @@ fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -
         "<{}>{} pillarbox[{}]: {text}",
         FACILITY_MAIL | severity(level),
         syslog_date(WallTime(SystemClock.wall_micros())),
-        std::process::id()
+        process::own_id()
     );
     send(socket, &line, &connect_syslog)
 }
