@@ -33,7 +33,7 @@ const FEW: usize = 60;
 const EACH: usize = 4;
 /// The system calls that matter.
 const CALLS: &str = "trace=open,openat,close,write,writev,pwrite64,ftruncate,fallocate,lseek,sendfile,copy_file_range,\
-                     fsync,fdatasync,sync,syncfs,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
+                     fcntl,fsync,fdatasync,sync,syncfs,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,\
                      sendto,recvfrom,execve";
 
 /// A disk after a cut: the directories that the trace made, and the files.

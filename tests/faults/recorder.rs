@@ -22,6 +22,19 @@ impl Change {
         matches!(self, Self::Write { .. } | Self::Truncate { .. })
     }
 
+    /// Applies it to the content of a file, if it is about that one.
+    fn apply_to(&self, file: Inode, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { inode, at, octets } if *inode == file => {
+                let end = at + octets.len();
+                content.resize(content.len().max(end), 0);
+                content[*at..end].copy_from_slice(octets);
+            }
+            Self::Truncate { inode, size } if *inode == file => content.resize(*size, 0),
+            _ => {}
+        }
+    }
+
     /// Whether this sync makes it durable, if the sync began after it.
     fn is_covered_by(&self, sync: &Sync) -> bool {
         let is_in = |path: &Path, directory: &Path| path.parent() == Some(directory);
@@ -117,10 +130,16 @@ impl Recorder {
         match call.name.as_str() {
             "openat" | "open" => self.opened(call, arguments, (process, result as u32)),
             "close" => drop(self.open.remove(&key)),
+            "fcntl" if arguments.contains("F_DUPFD") => {
+                if let Some(&same) = self.open.get(&key) {
+                    self.open.insert((process, result as u32), same);
+                }
+            }
             "write" | "writev" | "pwrite64" | "ftruncate" | "lseek" => {
                 self.used(call, arguments, key, result as usize)
             }
-            "fallocate" | "sendfile" | "copy_file_range" => {
+            "sendfile" => self.copied(call, arguments, key, result as usize),
+            "fallocate" | "copy_file_range" => {
                 assert!(!self.open.contains_key(&key), "the recorder can't do {}", call.line);
             }
             "fsync" | "fdatasync" => {
@@ -208,6 +227,26 @@ impl Recorder {
                 self.change(call, Change::Write { inode, at, octets });
             }
         }
+    }
+
+    /// From file to file: `sendfile(TO, FROM, [OFFSET] => [END], COUNT)`.
+    fn copied(&mut self, call: &Call, arguments: &str, key: (u32, u32), result: usize) {
+        let Some(&(inode, at)) = self.open.get(&key) else { return };
+        let (_, rest) = arguments.split_once(", ").unwrap();
+        let (from, _) = self.open[&(key.0, descriptor(rest).unwrap())];
+        let (_, offset) = rest.split_once('[').unwrap_or_else(|| panic!("without an offset: {}", call.line));
+        let offset: usize = offset.split(']').next().unwrap().parse().unwrap();
+        let mut content = Vec::new();
+        for (_, event) in &self.events {
+            if let Event::Change { change, .. } = event {
+                change.apply_to(from, &mut content);
+            }
+        }
+        let octets = content[offset..offset + result].to_vec();
+        let end = at + octets.len();
+        self.sizes[inode] = self.sizes[inode].max(end);
+        self.open.insert(key, (inode, end));
+        self.change(call, Change::Write { inode, at, octets });
     }
 
     fn new_inode(&mut self) -> Inode {

@@ -134,6 +134,7 @@ esac"#,
 /// The blocks of commands in README, then in docs/ by name.
 fn blocks() -> Vec<String> {
     let mut files: Vec<PathBuf> = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.sort();
     files.insert(0, PathBuf::from("README.md"));
     let text: String = files.iter().map(|file| read_to_string(file).unwrap()).collect();

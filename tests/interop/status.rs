@@ -94,7 +94,9 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
     assert_eq!(json(&place, accepted), "2 2");
     let text = reported(&place, &[]);
     assert!(
-        text.starts_with("1 message waits for smtp://127.0.0.1:1, which has not been reachable for ")
+        text.starts_with("1 message waits for smtp://127.0.0.1:1, which ")
+            && (text.contains("could not be reached just now")
+                || text.contains("has not been reachable for "))
             && text.contains("Connection refused")
             && text.contains("\nlast delivered  "),
         "{text}"

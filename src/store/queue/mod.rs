@@ -89,7 +89,7 @@ pub struct Queue {
     tmp: Arc<OwnedFd>,
     corrupt: OwnedFd,
     entries: Lock<Entries>,
-    /// An entry that was being opened is open, or is not to be had.
+    /// An entry that was being opened is open, or cannot be opened.
     opened: Condvar,
 }
 
