@@ -13,6 +13,9 @@ INIT     := $(if $(wildcard /sbin/openrc-run /usr/sbin/openrc-run),openrc,$(if $
 UNITS    = /etc/systemd/system
 TMPFILES = /etc/tmpfiles.d
 MIRROR   = http://deb.debian.org/debian
+# For make cross.
+ARCH = arm64
+LIBC = gnu
 
 # Where rustup puts cargo, and Debian its servers, if the shell does not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -21,6 +24,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux
 BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
 TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
@@ -32,7 +37,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test peers faults lint bench install install-files deb test-deb check-32 clean
+.PHONY: help run check test peers faults lint bench install install-files deb test-deb check-32 cross cross-twice cross-run clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -117,6 +122,20 @@ test-deb: deb ## the package in a Debian of its own: installed, upgraded with a 
 check-32: ## whether it compiles for 32 bits, and with the oldest Rust that Cargo.toml names
 	@$(TOOLS)/need $(BUILD_NEEDS)
 	@$(TOOLS)/check-32 $(TARGET)/check-32
+
+cross: ## a small program for another box: ARCH=amd64|arm64|armhf|mipsel|riscv64 LIBC=gnu|musl, target/cross/ARCH-LIBC/
+	@$(TOOLS)/need $(CROSS_NEEDS)
+	@mkdir -p $(TARGET)
+	@MIRROR=$(MIRROR) packaging/cross/build $(ARCH) $(LIBC) $(TARGET)
+
+cross-twice: ## the same, built twice in two directories: the same octets
+	@$(TOOLS)/need $(CROSS_NEEDS)
+	@mkdir -p $(TARGET)
+	@MIRROR=$(MIRROR) packaging/cross/build $(ARCH) $(LIBC) $(TARGET) twice
+
+cross-run: ## runs what make cross has built, where need be by an emulator
+	@$(TOOLS)/need $(RUN_NEEDS)
+	@tests/cross/run $(ARCH) $(LIBC) $(TARGET)
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf $(TARGET) tests/fuzz/target
