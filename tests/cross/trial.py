@@ -27,6 +27,7 @@ arch, libc = family.split("-")
 inner = pathlib.Path("/trial")
 outer = pathlib.Path(root) / "trial"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+CLOCK = "2040-06-01 12:00:00"
 PASSWORD = "correct horse"
 ports = {}
 daemons = []
@@ -59,11 +60,12 @@ def words(arguments, binary=None, user=None, clock=None):
     line = ["chroot", root, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "PILLARBOX_CONFIG=/trial/pillarbox.toml"]
     if user:
         line += ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+    binary = binary or program
     if clock:
         # Not by the program faketime, which would keep the daemon's signals to itself.
         line += ["env", f"LD_PRELOAD={FAKETIME}", f"FAKETIME=@{clock}", *clock_emulator, "-U", "LD_PRELOAD"]
-        return line + [program, *arguments]
-    return line + ([binary] if binary else [*emulator, program]) + arguments
+        return line + [binary, *arguments]
+    return line + (emulator if binary != other else []) + [binary, *arguments]
 
 
 def run(*arguments, code=0, stdin="", **how):
@@ -269,6 +271,14 @@ def waiting(**how):
     return sorted(json.loads(line)["id"] for line in run("queue", "--json", **how).splitlines() if line.startswith("{"))
 
 
+def panics():
+    """Unwinding, by a small program that was linked alike."""
+    for clock in [None, CLOCK] if clock_emulator else [None]:
+        lines = run(binary=f"{program.replace('programs/', 'programs/unwind-')}", clock=clock).split()
+        expect(lines[0] == "unwound" and (int(lines[1]) > 2**31) == bool(clock), lines)
+    step("a panic ends its thread alone")
+
+
 def first_start():
     version = run("--version")
     machine = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7", "mipsel": "mipsel", "riscv64": "riscv64"}[arch]
@@ -356,7 +366,7 @@ def exchanged(smarthost):
 
 def in_2040():
     """The clock of a box whose 32 bits have run out."""
-    year = "2040-06-01 12:00:00"
+    year = CLOCK
     smarthost, _ = prepare(clock=year)
     secret("users", run("passwd", "alice", stdin=PASSWORD + "\n", clock=year))
     run("check", clock=year)
@@ -393,6 +403,7 @@ def memory(daemon):
 
 def main():
     smarthost, stranger = prepare()
+    panics()
     daemon = first_start()
     local_mail()
     relayed(smarthost, stranger)
