@@ -281,7 +281,7 @@ def panics():
 
 def first_start():
     version = run("--version")
-    machine = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7", "mipsel": "mipsel", "riscv64": "riscv64"}[arch]
+    machine = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "arm-", "mipsel": "mips-", "riscv64": "riscv64"}[arch]
     expect(machine in version, "the version does not name the processor:", version)
     secret("users", run("passwd", "alice", stdin=PASSWORD + "\n"))
     run("check")
