@@ -13,6 +13,9 @@ UNITS    = /etc/systemd/system
 TMPFILES = /etc/tmpfiles.d
 ZSH      = $(PREFIX)/share/zsh/site-functions
 MIRROR   = http://deb.debian.org/debian
+# For make cross.
+ARCH = arm64
+LIBC = gnu
 
 # Where rustup puts cargo, and Debian its servers, if the shell does not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -23,6 +26,8 @@ DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
 PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux
+CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
 TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
@@ -33,7 +38,7 @@ TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash zsh=zsh shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb check-32 clean
+.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb check-32 cross cross-twice cross-run clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -124,6 +129,20 @@ test-deb: deb ## the package in a Debian of its own: installed, upgraded with a 
 check-32: ## whether it compiles for 32 bits, and with the oldest Rust that Cargo.toml names
 	@$(TOOLS)/need $(BUILD_NEEDS)
 	@$(TOOLS)/check-32 $(TARGET)/check-32
+
+cross: ## a small program for another box: ARCH=amd64|arm64|armhf|mipsel|riscv64 LIBC=gnu|musl, target/cross/ARCH-LIBC/
+	@$(TOOLS)/need $(CROSS_NEEDS)
+	@mkdir -p $(TARGET)
+	@MIRROR=$(MIRROR) packaging/cross/build $(ARCH) $(LIBC) $(TARGET)
+
+cross-twice: ## the same, built twice in two directories: the same octets
+	@$(TOOLS)/need $(CROSS_NEEDS)
+	@mkdir -p $(TARGET)
+	@MIRROR=$(MIRROR) packaging/cross/build $(ARCH) $(LIBC) $(TARGET) twice
+
+cross-run: ## runs what make cross has built, where need be by an emulator
+	@$(TOOLS)/need $(RUN_NEEDS)
+	@tests/cross/run $(ARCH) $(LIBC) $(TARGET)
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf $(TARGET) tests/fuzz/target

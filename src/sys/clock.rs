@@ -47,7 +47,8 @@ fn micros(duration: Duration) -> u64 {
 /// bring its own search for the kernel's vDSO.
 #[allow(unsafe_code)]
 fn now(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it consists of integers. On some processors it has padding as well, so a literal can't name all of it.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live timespec. If the call fails, which it can't for these clocks, the time is zero.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))

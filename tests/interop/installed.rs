@@ -17,7 +17,7 @@ const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
 const LINK: &str = "packaging/hooks/pillarbox";
 
 /// Every script that runs on a user's host, and its shell.
-const SCRIPTS: [(&str, &str); 11] = [
+const SCRIPTS: [(&str, &str); 19] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
     ("packaging/openrc/pillarbox", "sh"),
@@ -26,6 +26,14 @@ const SCRIPTS: [(&str, &str); 11] = [
     ("packaging/debian/postrm", "sh"),
     ("packaging/debian/build", "bash"),
     ("etc/completions/bash", "bash"),
+    ("packaging/cross/bom", "bash"),
+    ("packaging/cross/build", "bash"),
+    ("packaging/cross/compile", "bash"),
+    ("packaging/cross/compiler", "bash"),
+    ("packaging/cross/family", "bash"),
+    ("packaging/cross/openssl", "bash"),
+    ("packaging/cross/prepare", "bash"),
+    ("tests/cross/run", "bash"),
     ("tests/tools/beside", "sh"),
     ("tests/tools/check-32", "bash"),
     ("tests/tools/test-deb", "bash"),
