@@ -44,7 +44,7 @@ pub use self::directory::{
 pub use self::renaming::move_file;
 
 use self::renaming::{MoveStep, rename_without_replacing};
-use self::shared_sync::{DIRECTORIES, Turn};
+use self::shared_sync::{DIRECTORIES, Key, Turn};
 use super::{ErrorKind, StoreError};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -232,20 +232,22 @@ impl StagedFile {
         let (target, flushed) = (target.into(), self.flush());
         // The sync may take long, and others need memory meanwhile.
         self.buffer = Vec::new();
-        if let Err(error) = flushed.and_then(|()| self.sync_file(target.as_ref())) {
-            return Err(StoreError::io(path, error));
-        }
+        let key = match flushed.and_then(|()| self.sync_file(target.as_ref())) {
+            Ok(key) => key,
+            Err(error) => return Err(StoreError::io(path, error)),
+        };
         let file = self.stays_open.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target, path, file, appends: false })
+        Ok(SyncedFile { name: self.name, target, key, path, file, appends: false })
     }
 
     /// The next sync of the directory that the file goes to waits for this one, if it has begun before; but not for that of
     /// a large file, which may last much longer.
-    fn sync_file(&self, target: Option<&Arc<OwnedFd>>) -> io::Result<()> {
+    fn sync_file(&self, target: Option<&Arc<OwnedFd>>) -> io::Result<Option<Key>> {
         let target = target.filter(|_| self.octets() <= BUFFER_OCTETS as u64);
         let turn = target.map(|target| DIRECTORIES.enter(target)).transpose()?;
         let _approach = turn.as_ref().map(Turn::approach);
-        self.file.sync_all()
+        self.file.sync_all()?;
+        Ok(turn.as_ref().map(Turn::key))
     }
 }
 
@@ -254,6 +256,8 @@ impl StagedFile {
 pub struct SyncedFile {
     name: TemporaryName,
     target: Option<Arc<OwnedFd>>,
+    /// That of the target, if it was asked for.
+    key: Option<Key>,
     path: PathBuf,
     file: Option<File>,
     appends: bool,
@@ -270,7 +274,7 @@ impl SyncedFile {
     #[must_use]
     pub fn elsewhere(name: String, mover: Box<dyn Mover>, path: PathBuf) -> Self {
         let name = TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false };
-        Self { name, target: None, path, file: None, appends: false }
+        Self { name, target: None, key: None, path, file: None, appends: false }
     }
 
     /// Leaves the temporary name to the process that commits the file; a sweep removes it if that process dies.
@@ -290,6 +294,7 @@ impl SyncedFile {
         Self {
             name: TemporaryName::here(directory, name),
             target: Some(target),
+            key: None,
             path,
             file: None,
             appends: false,
@@ -320,7 +325,7 @@ impl SyncedFile {
                 mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
             }
             (TemporaryPlace::Here(_), None) => Err(Errno::BADF.into()),
-            (TemporaryPlace::Here(directory), Some(target)) => DIRECTORIES.enter(target).and_then(|turn| {
+            (TemporaryPlace::Here(directory), Some(target)) => enter(self.key, target).and_then(|turn| {
                 self.name.moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to)?;
                 turn.sync(&|target| sync_name(target, self.file.as_ref())).inspect_err(|_| {
                     let _ = unlinkat(target, to, AtFlags::empty());
@@ -332,6 +337,11 @@ impl SyncedFile {
             Err(error) => Err(StoreError::io(self.path, error)),
         }
     }
+}
+
+/// Begins a change of names in a directory, whose key may be known.
+fn enter(key: Option<Key>, directory: &Arc<OwnedFd>) -> io::Result<Turn<'static>> {
+    key.map_or_else(|| DIRECTORIES.enter(directory), |key| Ok(DIRECTORIES.enter_by_key(key, directory)))
 }
 
 /// Puts the names in a directory on stable storage.

@@ -39,7 +39,7 @@ type Act<'a> = &'a dyn Fn(BorrowedFd<'_>) -> io::Result<()>;
 pub(super) struct Syncs(Lock<Vec<Arc<Place>>>);
 
 /// Device and inode.
-type Key = (u64, u64);
+pub(super) type Key = (u64, u64);
 
 #[derive(Debug)]
 struct Place {
@@ -65,6 +65,8 @@ struct State {
     unawaited: usize,
     /// How often the latter have become the former.
     generation: usize,
+    /// Threads that wait. Telling nobody would cost a system call.
+    waiting: usize,
 }
 
 impl Syncs {
@@ -82,7 +84,8 @@ impl Syncs {
         Ok(self.enter_by_key((stat.st_dev as u64, stat.st_ino as u64), directory))
     }
 
-    fn enter_by_key(&self, key: Key, directory: &Arc<OwnedFd>) -> Turn<'_> {
+    /// As [`Self::enter`], with what [`Turn::key`] has told of this directory.
+    pub fn enter_by_key(&self, key: Key, directory: &Arc<OwnedFd>) -> Turn<'_> {
         let mut places = self.0.lock();
         let known = places.iter().find(|place| place.key == key).map(Arc::clone);
         let place = known.unwrap_or_else(|| {
@@ -107,6 +110,11 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// By what the directory is known.
+    pub fn key(&self) -> Key {
+        self.place.key
+    }
+
     /// To be kept while the file is synced that is about to get a name.
     pub fn approach(&self) -> Approach<'_> {
         let mut state = self.place.state.lock();
@@ -135,7 +143,9 @@ impl Turn<'_> {
                 place.lead(act);
                 state = place.state.lock();
             } else {
+                state.waiting += 1;
                 state = wait(place.ended_of(mine), state);
+                state.waiting -= 1;
             }
         }
         if state.failures == self.failures { Ok(()) } else { Err(io::Error::from_raw_os_error(state.error)) }
@@ -156,7 +166,7 @@ impl Drop for Approach<'_> {
             return;
         }
         state.awaited -= 1;
-        if state.awaited == 0 && state.begun == state.ended {
+        if state.awaited == 0 && state.begun == state.ended && state.waiting > 0 {
             let next = state.begun + 1;
             drop(state);
             self.place.ended_of(next).notify_one();
@@ -202,7 +212,11 @@ impl Drop for End<'_> {
             (state.failures, state.error) = (state.failures + 1, error);
             state.is_wanted = false;
         }
+        let is_alone = state.waiting == 0;
         drop(state);
+        if is_alone {
+            return;
+        }
         self.place.ended_of(number).notify_all();
         if self.error.is_some() {
             self.place.ended_of(number + 1).notify_all();
