@@ -1,5 +1,5 @@
 use super::client::{Client, send};
-use super::harness::{Place, SOON};
+use super::harness::{Place, SOON, wait_until};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_transactions_finish() {
         let place = Place::new();
         place.configure("");
         let mut daemon = place.serve();
+        // A signal during the start ends the process at once.
+        wait_until("the start is over", SOON, || place.log().contains("text=\"ready\""));
         let mut idle = Client::hello(place.port).unwrap();
         let mut busy = Client::hello(place.port).unwrap();
         busy.write(b"MAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\n").unwrap();
