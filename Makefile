@@ -55,11 +55,12 @@ check: ## formatting, clippy, the library's tests, transcripts, cases, documents
 test: ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS)
 	@mkdir -p $(TARGET)
-	@$(TOOLS)/beside $(TARGET)/peers.log $(MAKE) --no-print-directory peers -- $(MAKE) --no-print-directory $(BINARY)
+	@# What waits for the network, and the release build, which keeps one processor busy, go beside the debug build and its tests.
+	@$(TOOLS)/beside $(TARGET)/beside.log $(MAKE) --no-print-directory peers $(BINARY) test-deb check-32 -- $(MAKE) --no-print-directory check
 	@$(TOOLS)/need $(TEST_NEEDS)
-	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
-	@# Most of these tests wait for a time-out or a peer, so the processors have room for one more thread than there are.
-	PILLARBOX_RELEASE=$(BINARY) RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --quiet --test interop --test faults --no-fail-fast
+	@$(MAKE) --no-print-directory $(BINARY)
+	@# Most of these tests wait for a time-out or a peer, so the processors have room for two more threads than there are.
+	PILLARBOX_RELEASE=$(BINARY) RUST_TEST_THREADS=$$(($$(nproc) + 2)) cargo test --quiet --test interop --test faults --no-fail-fast
 
 # The programs that the tests talk to.
 peers:

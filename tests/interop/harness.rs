@@ -96,7 +96,12 @@ impl Place {
 
     /// Starts the daemon of this build and waits until it greets.
     pub fn serve(&self) -> Daemon {
-        self.run(&mut self.command(Path::new(env!("CARGO_BIN_EXE_pillarbox"))))
+        let starts = || self.logged(&["text=\"ready\""]).len();
+        let before = starts();
+        let daemon = self.run(&mut self.command(Path::new(env!("CARGO_BIN_EXE_pillarbox"))));
+        // A signal before this line ends the process at once.
+        wait_until("the start is over", SOON, || starts() > before);
+        daemon
     }
 
     /// Starts a daemon by this command and waits until it greets.
