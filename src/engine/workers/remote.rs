@@ -57,6 +57,7 @@ use crate::rules::message::recode::HopSupport;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{ClientTransaction, SessionEnd};
+use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::sys;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,7 +216,8 @@ fn send(
     let entry = Arc::clone(&attempt.entry);
     loop {
         let envelope = &entry.description().envelope;
-        let untried = attempt.untried();
+        let mut untried = attempt.untried();
+        untried.truncate(RECIPIENTS_PER_TRANSACTION);
         let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
         if recipients.is_empty() {
             return None;
