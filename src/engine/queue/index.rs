@@ -29,7 +29,7 @@
 //! | due | a message is due, but no worker is there | a due time, `submit` | `next` starts a worker |
 //! | without a place | due, but all connections that it may use are taken | `next` | another worker ends or gives way |
 //! | working | it has one worker or several | `next` | `worker_ended` |
-//! | lingering | working, and a worker keeps an open connection without a message | `linger` | `submit`, or the end of its patience |
+//! | lingering | working, and a worker keeps an open connection without a message | `linger` | `submit`, a failure of the hop, or the end of its patience |
 //! | giving way | a worker was silent for too long while other hops lack a place | `gives_way` | `gave_way`, `hop_answered` |
 //! | paused | the hop failed, and nothing is tried | `hop_failed` | its time, a flush, a reload, the link |
 //! | trying | the pause is over, and one worker tries the hop | `next` | `hop_succeeded`, `hop_failed`, `gave_way` |
