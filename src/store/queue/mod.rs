@@ -354,8 +354,15 @@ impl Queue {
     }
 
     fn open_file(&self, id: QueueId, access: OFlags) -> Result<File, Errno> {
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
+        let open = |flags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
+        };
+        // A first reading would be written to the disk, as the file's time of access. Only the owner may do without.
+        match open(access | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(access),
+            result => result,
+        }
     }
 
     /// Sets a damaged file aside, and returns the error to report.

@@ -578,3 +578,16 @@ fn a_removal_is_seen_by_all_who_hold_the_entry() {
     fs::remove_file(this.file(ID)).unwrap();
     assert!(entry.is_removed());
 }
+
+/// The time of access would be one more block to write for each message.
+#[test]
+fn reading_writes_nothing() {
+    let this = TestQueue::new();
+    this.commit(ID, b"Subject: x\n\n");
+    let accessed = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+    let file = File::options().write(true).open(this.file(ID)).unwrap();
+    file.set_times(fs::FileTimes::new().set_accessed(accessed)).unwrap();
+    assert_eq!(states(&this.queue).len(), 2);
+    ready(&this.queue, ID).verify().unwrap();
+    assert_eq!(fs::metadata(this.file(ID)).unwrap().accessed().unwrap(), accessed);
+}
