@@ -339,6 +339,22 @@ impl SyncedFile {
     }
 }
 
+/// A directory that is asked once for what it is known by, instead of at each change: for one that stays open.
+#[derive(Debug)]
+pub struct KnownDirectory(
+    #[expect(dead_code, reason = "it is known as long as the turn lasts")] Turn<'static>,
+);
+
+impl KnownDirectory {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// An I/O error about the descriptor.
+    pub fn new(directory: &Arc<OwnedFd>) -> io::Result<Self> {
+        DIRECTORIES.enter(directory).map(Self)
+    }
+}
+
 /// Begins a change of names in a directory, whose key may be known.
 fn enter(key: Option<Key>, directory: &Arc<OwnedFd>) -> io::Result<Turn<'static>> {
     key.map_or_else(|| DIRECTORIES.enter(directory), |key| Ok(DIRECTORIES.enter_by_key(key, directory)))

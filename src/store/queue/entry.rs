@@ -14,7 +14,7 @@
 //!
 //! Reading and writing fail with the path of the file.
 
-use super::format::{Description, Header, LoadError, load, load_records};
+use super::format::{Description, Header, LoadError, load, load_records, octets_at};
 use super::journal::{JournalRecord, Progress, apply};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
@@ -24,10 +24,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 /// How many octets are read at once while a message is checked.
 const VERIFY_OCTETS: usize = 64 * 1024;
+
+/// A file up to this size is read once, and kept while the entry is checked out: the envelope, the check and all that is sent
+/// come from the same octets.
+const KEPT_OCTETS: usize = 64 * 1024;
 
 /// Whether a record must survive a crash that follows it immediately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +52,14 @@ pub struct Entry {
     header: Header,
     description: Description,
     damaged_records: usize,
+    /// The file as it was read at the checkout, if it is small.
+    kept: Lock<Option<Arc<Vec<u8>>>>,
     journal: Lock<Journal>,
     settling: Lock<()>,
+    /// This process has removed the file.
+    removed: AtomicBool,
+    /// The checkout has just seen that the file is there, and nobody has asked since.
+    fresh: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -59,13 +70,28 @@ struct Journal {
 }
 
 impl Entry {
-    pub(super) fn load(id: QueueId, path: PathBuf, file: File) -> Result<Self, LoadError> {
-        let loaded = load(&|buffer, offset| file.read_at(buffer, offset))?;
+    /// An entry whose file was just seen in the queue, with so many octets.
+    pub(super) fn load(id: QueueId, path: PathBuf, file: File, octets: u64) -> Result<Self, LoadError> {
+        let kept = usize::try_from(octets).ok().filter(|&octets| octets <= KEPT_OCTETS);
+        let kept = kept.map(|octets| read_whole(&file, octets)).transpose()?;
+        let loaded = match &kept {
+            Some(kept) => load(&octets_at(kept), kept.len() as u64)?,
+            None => load(&|buffer, offset| file.read_at(buffer, offset), octets)?,
+        };
         let journal = Lock::new(Journal { progress: loaded.progress, unwritten: String::new() });
-        let (header, description, damaged_records) =
-            (loaded.header, loaded.description, loaded.damaged_records);
-        let settling = Lock::default();
-        Ok(Self { id, path, file, header, description, damaged_records, journal, settling })
+        Ok(Self {
+            id,
+            path,
+            file,
+            header: loaded.header,
+            description: loaded.description,
+            damaged_records: loaded.damaged_records,
+            kept: Lock::new(kept.map(Arc::new)),
+            journal,
+            settling: Lock::default(),
+            removed: AtomicBool::new(false),
+            fresh: AtomicBool::new(true),
+        })
     }
 
     /// To be held while outcomes are written, reported and followed by a removal, so that two workers at one message do not
@@ -77,7 +103,14 @@ impl Entry {
     /// Whether another thread or process has removed the file meanwhile.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+        // Threads of this process say so; other processes were kept out by the lock since the checkout has looked.
+        self.removed.load(Ordering::SeqCst)
+            || (!self.fresh.swap(false, Ordering::SeqCst)
+                && self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
+    }
+
+    pub(super) fn note_removal(&self) {
+        self.removed.store(true, Ordering::SeqCst);
     }
 
     /// Its queue id.
@@ -121,7 +154,8 @@ impl Entry {
     /// # Errors
     /// The file cannot be read, or is damaged.
     pub fn history(&self) -> Result<Vec<JournalRecord>, StoreError> {
-        let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset));
+        let size = self.file.metadata().map_err(|error| StoreError::io(&self.path, error))?.len();
+        let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset), size);
         records.map_err(|error| match error {
             LoadError::Io(error) => StoreError::io(&self.path, error),
             LoadError::Corrupt(reason) => self.corrupt(reason),
@@ -137,7 +171,7 @@ impl Entry {
     /// The message, from octet `offset` on.
     #[must_use]
     pub fn content(&self, offset: u64) -> EntryContent<'_> {
-        EntryContent { entry: self, offset }
+        EntryContent { entry: self, kept: self.kept.lock().clone(), offset }
     }
 
     /// The file, and the offset of the message in it, for copying together with its size.
@@ -154,6 +188,11 @@ impl Entry {
     pub fn verify(&self) -> Result<(), StoreError> {
         let mut crc = crate::store::crc::Crc::new();
         let mut content = self.content(0);
+        if let Some(octets) = content.rest() {
+            // Fewer octets than the first line says have another checksum, or were found when they were read.
+            crc.update(octets);
+            content.offset = self.header.message_octets;
+        }
         let size = usize::try_from(self.header.message_octets).unwrap_or(usize::MAX).clamp(1, VERIFY_OCTETS);
         let mut buffer = vec![0; size];
         while content.offset < self.header.message_octets {
@@ -191,7 +230,8 @@ impl Entry {
         match (&result, durability) {
             (Ok(()), _) => journal.unwritten.clear(),
             (Err(_), Durability::Lazy) => journal.unwritten.truncate(kept),
-            (Err(_), Durability::Synced) => {}
+            // The queue keeps the entry until the disk has room again: not its octets, too.
+            (Err(_), Durability::Synced) => *self.kept.lock() = None,
         }
         result.map_err(|error| StoreError::io(&self.path, error))
     }
@@ -206,7 +246,35 @@ impl Entry {
 #[derive(Debug)]
 pub struct EntryContent<'a> {
     entry: &'a Entry,
+    kept: Option<Arc<Vec<u8>>>,
     offset: u64,
+}
+
+impl EntryContent<'_> {
+    /// The message from here on, if the entry keeps it in memory.
+    #[must_use]
+    pub fn rest(&self) -> Option<&[u8]> {
+        let header = &self.entry.header;
+        let begin = usize::try_from(header.message_offset().saturating_add(self.offset)).ok()?;
+        let end = usize::try_from(header.message_offset().saturating_add(header.message_octets)).ok()?;
+        self.kept.as_ref()?.get(begin..end)
+    }
+}
+
+/// Reads a file of this size; if it has become shorter, what there is.
+fn read_whole(file: &File, octets: usize) -> io::Result<Vec<u8>> {
+    let mut read = vec![0; octets];
+    let mut filled = 0;
+    while filled < octets {
+        match file.read_at(read.get_mut(filled..).unwrap_or_default(), filled as u64) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    read.truncate(filled);
+    Ok(read)
 }
 
 impl Read for EntryContent<'_> {
@@ -218,7 +286,11 @@ impl Read for EntryContent<'_> {
         if piece.is_empty() {
             return Ok(0);
         }
-        let read = self.entry.file.read_at(piece, header.message_offset().saturating_add(self.offset))?;
+        let place = header.message_offset().saturating_add(self.offset);
+        let read = match &self.kept {
+            Some(octets) => octets_at(octets)(piece, place)?,
+            None => self.entry.file.read_at(piece, place)?,
+        };
         self.offset += read as u64;
         Ok(read)
     }

@@ -44,31 +44,30 @@
 mod entry;
 mod format;
 mod journal;
+mod scan;
 mod staged;
 
 pub use entry::{Durability, Entry, EntryContent};
 pub use format::{Collected, Description, parse_file};
 pub(super) use format::{parse_notify, print_notify};
 pub use journal::{JournalEvent, JournalRecord, Progress, RecipientState};
+pub use scan::{EntrySummary, Scan};
 pub use staged::StagedEntry;
 
-use super::durable::{self, DirectoryAccess, Owner};
+use super::durable::{self, DirectoryAccess, KnownDirectory, Owner};
 use super::{ErrorKind, StoreError, try_lock};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::sys::lock::{Lock, wait};
 
-use format::{LoadError, load};
-use rustix::fs::{
-    AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat,
-};
+use format::LoadError;
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Weak};
 
@@ -86,6 +85,8 @@ pub struct Queue {
     path: PathBuf,
     state: OwnedFd,
     queue: Arc<OwnedFd>,
+    /// That directory.
+    _known: KnownDirectory,
     tmp: Arc<OwnedFd>,
     corrupt: OwnedFd,
     entries: Lock<Entries>,
@@ -99,6 +100,8 @@ struct Entries {
     open: HashMap<QueueId, Weak<Entry>>,
     /// Those that a thread is just opening. Others who want the same one wait for it; all others go on.
     opening: Vec<QueueId>,
+    /// How many threads wait for one of those. Telling nobody would cost a system call.
+    waiting: usize,
     /// Entries with a synced record that could not be written: something has been delivered, and the disk did not
     /// take the record. Without it every attempt would deliver again.
     unwritten: HashMap<QueueId, Arc<Entry>>,
@@ -113,21 +116,6 @@ pub enum Checkout {
     Busy,
     /// It is not in the queue, or no longer.
     Gone,
-}
-
-/// What [`Queue::scan`] returns about a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntrySummary {
-    /// Its queue id.
-    pub id: QueueId,
-    /// Envelope, origin and arrival.
-    pub description: Description,
-    /// Size of the message in canonical form.
-    pub message_octets: u64,
-    /// How far each recipient has come, in the order of the envelope.
-    pub progress: Vec<Progress>,
-    /// How many lines of the journal were damaged.
-    pub damaged_records: usize,
 }
 
 impl Queue {
@@ -162,14 +150,16 @@ impl Queue {
             };
             let wanted = [QUEUE, "tmp", "corrupt"].map(|name| (name, Mode::RWXU));
             let [queue, tmp, corrupt] = durable::make_each_below(&directory, wanted, owner)?;
-            Ok((directory, queue?, tmp?, corrupt?))
+            let queue = Arc::new(queue?);
+            Ok((directory, KnownDirectory::new(&queue)?, queue, tmp?, corrupt?))
         };
-        let (directory, queue, tmp, corrupt) =
+        let (directory, _known, queue, tmp, corrupt) =
             open().map_err(|error: io::Error| StoreError::io(state, error))?;
         Ok(Self {
             path: state.join(QUEUE),
             state: directory,
-            queue: Arc::new(queue),
+            queue,
+            _known,
             tmp: Arc::new(tmp),
             corrupt,
             entries: Lock::default(),
@@ -237,17 +227,6 @@ impl Queue {
         )
     }
 
-    /// Reads every entry, for a restart or a listing, without locking it and without reading the messages. Damaged
-    /// files are moved to `corrupt/` (`Corrupt`). Files that cannot be read at present stay (`Full`, `Trouble`), and
-    /// so do files that pillarbox did not make (`Foreign`).
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn scan(&self) -> Result<Scan<'_>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        Ok(Scan { queue: self, names })
-    }
-
     /// Locks an entry for an attempt. Threads that ask while it is checked out share it.
     ///
     /// # Errors
@@ -262,7 +241,9 @@ impl Queue {
             if !entries.opening.contains(&id) {
                 break;
             }
+            entries.waiting += 1;
             entries = wait(&self.opened, entries);
+            entries.waiting -= 1;
         }
         entries.open.retain(|_, entry| entry.strong_count() > 0);
         entries.opening.push(id);
@@ -286,10 +267,12 @@ impl Queue {
             return Ok(Checkout::Busy);
         }
         // The previous holder of the lock may have removed the entry.
-        if fstat(&file).map_err(|errno| StoreError::io(&path, errno))?.st_nlink == 0 {
+        let stat = fstat(&file).map_err(|errno| StoreError::io(&path, errno))?;
+        if stat.st_nlink == 0 {
             return Ok(Checkout::Gone);
         }
-        let entry = Entry::load(id, path, file).map_err(|error| self.load_error(id, error))?;
+        let octets = u64::try_from(stat.st_size).unwrap_or_default();
+        let entry = Entry::load(id, path, file, octets).map_err(|error| self.load_error(id, error))?;
         Ok(Checkout::Ready(Arc::new(entry)))
     }
 
@@ -325,6 +308,7 @@ impl Queue {
                 Err(StoreError::io(self.path.join(entry.id().to_string()), errno))
             }
             _ => {
+                entry.note_removal();
                 // Threads that ask from now on find the entry gone, even while others still hold it.
                 let mut entries = self.entries.lock();
                 entries.open.remove(&entry.id());
@@ -369,13 +353,16 @@ impl Queue {
         }
     }
 
-    fn foreign(&self, name: &str) -> StoreError {
-        StoreError::new(ErrorKind::Foreign, self.path.join(name), "not a queue file; left alone")
-    }
-
     fn open_file(&self, id: QueueId, access: OFlags) -> Result<File, Errno> {
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
+        let open = |flags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
+        };
+        // A first reading would be written to the disk, as the file's time of access. Only the owner may do without.
+        match open(access | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(access),
+            result => result,
+        }
     }
 
     /// Sets a damaged file aside, and returns the error to report.
@@ -388,50 +375,6 @@ impl Queue {
                 Err(error) => error,
             },
         }
-    }
-
-    /// The ids of all entries, oldest first. Needs eight octets of memory for each entry.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let is_file =
-            |entry: &DirEntry| matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
-        let files = names.flatten().filter(is_file);
-        let ids = files.filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
-        // A heap sorts with a tenth of the code of a sort.
-        let ids: BinaryHeap<QueueId> = ids.collect();
-        Ok(ids.into_sorted_vec())
-    }
-
-    /// Whether an entry is in the queue.
-    #[must_use]
-    pub fn contains(&self, id: QueueId) -> bool {
-        statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    }
-
-    /// Reads one entry as [`Self::scan`] does; `None` if it is gone.
-    pub fn summary(&self, id: QueueId) -> Option<Result<EntrySummary, StoreError>> {
-        // Such as a link or a FIFO: the disk is not at fault, and it is not a message.
-        let stat = statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW);
-        if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
-            return Some(Err(self.foreign(&id.to_string())));
-        }
-        let file = match self.open_file(id, OFlags::RDONLY) {
-            Err(Errno::NOENT) => return None,
-            Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
-            Ok(file) => file,
-        };
-        let summary = |loaded: format::Loaded| EntrySummary {
-            id,
-            description: loaded.description,
-            message_octets: loaded.header.message_octets,
-            progress: loaded.progress,
-            damaged_records: loaded.damaged_records,
-        };
-        let loaded = load(&|buffer, offset| file.read_at(buffer, offset));
-        Some(loaded.map(summary).map_err(|error| self.load_error(id, error)))
     }
 }
 
@@ -453,37 +396,12 @@ struct Opening<'a> {
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.queue.entries.lock().opening.retain(|id| *id != self.id);
-        self.queue.opened.notify_all();
-    }
-}
-
-/// The entries of a queue, in no order.
-#[derive(Debug)]
-pub struct Scan<'a> {
-    queue: &'a Queue,
-    names: Dir,
-}
-
-impl Iterator for Scan<'_> {
-    type Item = Result<EntrySummary, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let entry = match self.names.next()? {
-                Ok(entry) => entry,
-                Err(errno) => return Some(Err(StoreError::io(&self.queue.path, errno))),
-            };
-            let name = entry.file_name().to_string_lossy();
-            if name == "." || name == ".." {
-                continue;
-            }
-            let Some(id) = QueueId::parse(&name) else {
-                return Some(Err(self.queue.foreign(&name)));
-            };
-            if let Some(summary) = self.queue.summary(id) {
-                return Some(summary);
-            }
+        let mut entries = self.queue.entries.lock();
+        entries.opening.retain(|id| *id != self.id);
+        let is_awaited = entries.waiting > 0;
+        drop(entries);
+        if is_awaited {
+            self.queue.opened.notify_all();
         }
     }
 }
