@@ -5,7 +5,6 @@ use super::harness::{
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +53,7 @@ impl BareBox {
         }
         fs::copy(&self.binary, root.join("bin/pillarbox")).unwrap();
         std::os::unix::fs::symlink("pillarbox", root.join("bin/sendmail")).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/bare/clock.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/clock.c");
         let clock = root.join("lib/clock.so");
         run(program("cc", "gcc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&clock).arg(source).arg("-ldl"));
         for file in [&busybox, &self.binary, &clock] {
@@ -135,7 +134,7 @@ impl BareBox {
         };
         let enter = format!(
             "{limit} && exec nsenter --target {inside} --mount --uts -- \
-             chroot --userspec={uid}:{uid} {} /bin/sh -c \"export LD_PRELOAD=/lib/clock.so; $1\"",
+             chroot --userspec={uid}:{uid} {} /bin/sh -c \"export TEST_CLOCK=/clock LD_PRELOAD=/lib/clock.so; $1\"",
             self.root().display()
         );
         let log = fs::File::options().create(true).append(true).open(self.place.path("log")).unwrap();
