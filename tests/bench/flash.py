@@ -8,18 +8,21 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import struct
+import threading
 import time
 
 import machine
 from load import LOCAL, REMOTE, Sink, send_each
 from machine import TOOLS, TOP, WORK, flush, output
+from peers import SINK_PORT
 
 SIZE = 256 * 1024 * 1024
 ERASE_BLOCK_SECTORS = 128 * 1024 // 512
 TRACE = pathlib.Path("/sys/kernel/tracing/instances/pillarbox-bench")
 REQUEST = re.compile(r"block_rq_issue: \d+,\d+ (\S+) \d+ \(.*?\) (\d+) \+ (\d+)")
-EXT4 = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
+EXT4 = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
 # The file system, what makes it, and what mount is told; an overlay lies on ext4.
 KINDS = {
     "ext4": ("ext4", EXT4),
@@ -180,6 +183,36 @@ def hour(box, device, each=lambda minute: None):
     return device.count(pass_by)
 
 
+class Busy:
+    """A next hop that answers 451 to every recipient."""
+
+    def __enter__(self):
+        self.listener = socket.create_server(("127.0.0.1", SINK_PORT))
+        self.server = threading.Thread(target=self.serve, daemon=True)
+        self.server.start()
+
+    def __exit__(self, *_):
+        # A thread in accept would hold the port.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.server.join()
+        self.listener.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                threading.Thread(target=self.talk, args=(client,), daemon=True).start()
+
+    def talk(self, client):
+        with client, client.makefile("rb") as lines:
+            client.sendall(b"220 busy.test\r\n")
+            for line in lines:
+                verb = line[:4].upper()
+                client.sendall({b"RCPT": b"451 4.3.0 later\r\n", b"DATA": b"503 no\r\n"}.get(verb, b"250 ok\r\n"))
+                if verb == b"QUIT":
+                    break
+
+
 def costs(box, device):
     """Each piece of work with what it costs: requests, octets, erase blocks."""
     row = {}
@@ -217,7 +250,9 @@ def costs(box, device):
         box.run(["/usr/sbin/pillarbox", "queue", "remove", file.name])
     send_each(1, REMOTE[0])
     settle(box)
-    row["attempt"] = device.count(attempt, TIMES)
+    row["unreachable"] = device.count(attempt, TIMES)
+    with Busy():
+        row["attempt"] = device.count(attempt, TIMES)
     with Sink() as sink:
         attempt()
         sink.wait(1)
