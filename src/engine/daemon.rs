@@ -164,7 +164,7 @@ impl Daemon {
         self.keep_tokens(site);
         self.services.alarm.check(&self.services.manager, site, now);
         self.give_sign(site, now);
-        self.intake.clock.save(false);
+        self.intake.clock.save_if_due(|| !self.services.manager.index.has_waited(now.running));
         self.intake.counters.save(now, false);
         self.intake.counters.note_hour(now, self.waiting(), false);
     }
@@ -242,7 +242,11 @@ impl Daemon {
 
     /// Saves the state for the next process. The running time is saved only when it is due, unless `in_any_case`.
     pub fn save(&self, in_any_case: bool) {
-        self.intake.clock.save(in_any_case);
+        if in_any_case {
+            self.intake.clock.save();
+        } else {
+            self.intake.clock.save_if_due(|| false);
+        }
         self.intake.counters.save(self.intake.clock.now(), true);
         self.intake.counters.note_hour(self.intake.clock.now(), self.waiting(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());

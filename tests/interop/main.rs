@@ -29,6 +29,8 @@ mod aliases;
 mod backlog;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
+/// A box with little memory, disk and furniture: a day of its alerts.
+mod bare;
 /// Debian's programs that send mail, with pillarbox as sendmail.
 mod callers;
 /// Client certificates, and smarthosts with certificates that nobody else trusts.
