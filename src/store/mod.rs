@@ -19,6 +19,7 @@ pub mod durable;
 mod error;
 pub mod maildir;
 pub mod queue;
+mod room;
 pub mod state_file;
 mod text;
 

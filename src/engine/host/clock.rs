@@ -56,7 +56,7 @@ impl EngineClock {
     pub fn note_link(&self, link: Uplink) {
         let now = self.now().running;
         self.downtimes().note(link, now);
-        self.save(true);
+        self.save();
     }
 
     /// The part of its lifetime that a message of `arrival` has used at `now`. Time without an uplink for it does not
@@ -89,15 +89,19 @@ impl EngineClock {
         self.running.lock().last_jump()
     }
 
-    /// Saves the running time if a save is due or `in_any_case` is set.
-    pub fn save(&self, in_any_case: bool) {
-        let mut running = self.running.lock();
-        let saved = (in_any_case || running.should_save()).then(|| running.to_save());
-        drop(running);
-        if let Some(Err(error)) = saved.map(|saved| {
-            let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
-            CLOCK.save(&self.state, &text)
-        }) {
+    /// Saves the running time if the last save is ten minutes ago; `is_rare`: if it is an hour ago.
+    pub fn save_if_due(&self, is_rare: bool) {
+        let is_due = self.running.lock().should_save(is_rare);
+        if is_due {
+            self.save();
+        }
+    }
+
+    /// Saves the running time.
+    pub fn save(&self) {
+        let saved = self.running.lock().to_save();
+        let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
+        if let Err(error) = CLOCK.save(&self.state, &text) {
             trouble("saving the clock", &error);
         }
     }

@@ -164,6 +164,8 @@ struct Inner {
     /// Whether all messages, urgent ones or none are handed out for other hosts.
     link: Uplink,
     stopping: bool,
+    /// The forwarder is to look again before it waits.
+    is_woken: bool,
 }
 
 impl QueueIndex {

@@ -59,7 +59,7 @@ fn jumps_across_restarts_change_nothing() {
                 world.live(6 * HOUR);
                 for year in years {
                     if saved {
-                        world.intake.clock.save(true);
+                        world.intake.clock.save();
                     } else {
                         let _ = std::fs::remove_file(world.state().join("clock"));
                     }
@@ -114,7 +114,7 @@ fn a_date_of_ours_is_right_once_the_clock_is() {
         );
         world.live(10 * MINUTE);
         let _ = world.intake.clock.now();
-        world.intake.clock.save(true);
+        world.intake.clock.save();
         let world = if reboots { reboot(world) } else { world };
         world.clock.jump(56 * YEAR);
         host.now_says(|_, _| Say::Yes);

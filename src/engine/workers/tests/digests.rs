@@ -285,14 +285,14 @@ fn what_waits_survives_a_crash_and_its_window_does_too() {
     storm(&world, 0..5);
     world.pass();
     for number in 5..8 {
-        world.manager.clock.save(true);
+        world.manager.clock.save();
         world = world.restart();
         assert_eq!(world.pass(), Some(WINDOW - MINUTE * (number as u32 - 5)));
         storm(&world, number..number + 1);
         world.clock.advance(MINUTE);
     }
     assert_eq!((count(&host), world.queue().len()), (2, 6));
-    world.manager.clock.save(true);
+    world.manager.clock.save();
     // The window ends while nobody is there.
     world.clock.advance(HOUR);
     let world = world.restart();
