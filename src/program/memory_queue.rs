@@ -2,7 +2,9 @@
 //!
 //! No mail is lost or refused because of it: a directory that can't be used is logged, and all mail goes to the disk.
 
-use crate::config::{Settings, Storage};
+use super::findings::memory;
+use super::findings::report::CheckReport;
+use crate::config::{Places, Settings, Storage};
 use crate::engine::log::event::trouble;
 use crate::rules::advice::monitor::{size, span};
 use crate::store::durable::Owner;
@@ -17,6 +19,11 @@ pub fn open(settings: &Settings, owner: Option<Owner>, queue: &mut Queue) {
     }
     if let Err(error) = queue.keep_in(&wanted.memory, wanted.memory_max, owner) {
         return trouble("opening the queue in memory; all mail goes to the disk", &error);
+    }
+    let mut report = CheckReport::default();
+    memory::find(settings, &Places::default(), None, &mut report);
+    for warning in report.warnings {
+        log::warn!(target: "pillarbox", "event=notice text={:?}", format!("queue.memory: {}", warning.text));
     }
     let text = format!(
         "queue.storage is \"memory-first\": a power cut or a crash of the system loses accepted mail that is not delivered yet \

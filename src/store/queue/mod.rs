@@ -79,6 +79,7 @@ use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::sys::lock::Lock;
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
+use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -184,8 +185,11 @@ impl Queue {
     /// `Full` or `Trouble`.
     pub fn stage(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
         // The commit replaces no entry of the same name, but looks in its own directory only.
+        let is_taken = |memory: &Memory| self.disk.stat(id).is_ok() || memory.shelf.stat(id).is_ok();
+        if self.memory.as_ref().is_some_and(|memory| is_taken(memory)) {
+            return Err(StoreError::io(self.disk.path_of(id), Errno::EXIST));
+        }
         let memory = self.memory.as_ref().filter(|memory| memory.allowance.most() > 0);
-        let memory = memory.filter(|_| self.disk.stat(id).is_err());
         StagedEntry::create(&self.disk, memory, id, description)
     }
 

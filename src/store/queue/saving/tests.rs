@@ -308,14 +308,16 @@ fn what_is_not_committed_gives_its_room_back() {
 }
 
 #[test]
-fn a_name_that_the_disk_has_is_not_given_again() {
+fn a_name_is_given_once_wherever_the_entry_lies() {
     let world = World::new(MAX);
     world.commit(ID, b"one\n");
-    world.queue.save(ID).unwrap();
-    let twin = world.stage(ID, b"two\n");
-    assert_eq!(world.places(ID), ["state/queue", "state/tmp"]);
-    assert!(twin.sync().unwrap().commit().is_err());
-    assert_eq!(world.content(ID), b"one\n");
+    let taken = |queue: &Queue| queue.stage(ID, &description()).is_err();
+    assert!(taken(&world.queue));
+    let mut other = Queue::open(&world.directory.path().join("state"), None).unwrap();
+    other.look_into(&world.directory.path().join("memory")).unwrap();
+    assert!(taken(&other));
+    assert!(world.queue.save(ID).unwrap() && taken(&world.queue) && taken(&other));
+    assert_eq!((world.content(ID), world.places(ID)), (b"one\n".to_vec(), vec!["state/queue"]));
 }
 
 #[test]
