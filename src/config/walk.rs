@@ -227,6 +227,14 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
         );
         report.complaints.push((at.map_or(0, |(.., at)| *at), text));
     }
+    let (memory, state) = (&settings.queue.memory, &settings.state);
+    if memory.starts_with(state) || state.starts_with(memory) {
+        let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("queue", "memory"));
+        let text = format!(
+            "the queue in memory can't lie in {state:?}, nor that in it; write a directory on a tmpfs"
+        );
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text));
+    }
     if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
         let text = "{home} is only known for system users; write users = \"system\", or a path from \"/\"";

@@ -83,6 +83,8 @@ mod logins;
 mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
+/// `queue.storage = "memory-first"`.
+mod memory_first;
 /// Notices of delay and success, as Python parses them.
 mod notices;
 /// Tokens in place of passwords: XOAUTH2 and OAUTHBEARER with Dovecot.

@@ -1,5 +1,5 @@
 use super::client::{Client, send};
-use super::harness::{Place, SOON, wait_until};
+use super::harness::{Place, SOON};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -166,6 +166,8 @@ struct Inner {
     stopping: bool,
     /// The forwarder waits for a change.
     is_asleep: bool,
+    /// The forwarder is to look again before it waits.
+    is_woken: bool,
 }
 
 impl QueueIndex {

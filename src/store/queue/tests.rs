@@ -1,13 +1,15 @@
 //! One test for each row of the state table, and the properties that hold for all of them.
 
+use super::super::ErrorKind;
 use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Recipient};
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
 
 struct TestQueue {
     directory: TestDirectory,
@@ -466,7 +468,7 @@ fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     this.commit(ID, b"text\n");
     // A descriptor that cannot be written to stands for a full disk.
     let file = File::open(this.file(ID)).unwrap();
-    let read_only = Arc::new(Entry::load(ID, this.file(ID), file, 1000).unwrap());
+    let read_only = Arc::new(Entry::load(ID, this.file(ID), file, 1000, None).unwrap());
     this.queue.entries.lock().open.insert(ID, Arc::downgrade(&read_only));
     assert!(this.queue.record(&read_only, &[record(1, 1, deferred())], Durability::Lazy).is_err());
     assert!(this.queue.entries.lock().unwritten.is_empty());

@@ -40,6 +40,9 @@ impl QueueIndex {
         let mut inner = self.inner.lock();
         let next = inner.next(now, caps);
         let Next::Wait(until) = next else { return next };
+        if std::mem::take(&mut inner.is_woken) {
+            return next;
+        }
         let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
         // One wait: whatever has changed, the caller looks at all again.
         let mut is_told = false;
@@ -73,6 +76,12 @@ impl QueueIndex {
             worker.end();
         }
         drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Lets the forwarder look again what is to be done.
+    pub fn wake(&self) {
+        self.inner.lock().is_woken = true;
         self.changed.notify_all();
     }
 

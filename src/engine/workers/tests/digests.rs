@@ -574,3 +574,17 @@ fn a_digest_leaves_a_local_domain_as_its_members_would() {
     assert_eq!((world.queue(), arrived(&host), count(&host)), (vec![], vec![0, 1, 2, 3, 4], 3));
     assert!(host.recipients().iter().all(|to| to == "me@box.example"), "{:?}", host.recipients());
 }
+
+#[test]
+fn what_waits_for_a_digest_moves_from_memory_to_the_disk() {
+    let (world, host) = world("queue.storage = \"memory-first\"\nqueue.memory_grace = \"5m\"\n");
+    storm(&world, 0..5);
+    world.pass();
+    assert_eq!((world.shelves(), host.recipients().len()), ((3, 0), 2));
+    world.clock.advance(WINDOW / 2);
+    world.pass();
+    assert_eq!((world.shelves(), world.intake.digests.all().len()), ((0, 3), 3));
+    world.clock.advance(WINDOW);
+    world.pass();
+    assert_eq!((world.shelves(), host.recipients().len()), ((0, 0), 3));
+}

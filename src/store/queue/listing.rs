@@ -1,13 +1,14 @@
-//! Reads the queue without locking or changing anything: for a restart and for lists.
+//! Looks at entries without locking or changing anything: for a restart and for lists.
 //!
 //! A small message costs four system calls: the file is opened, asked for its kind and size, read once and closed.
 
-use super::format::{self, load};
+use super::Queue;
+use super::checkout::open_file;
+use super::format::{self, Description, load};
 use super::journal::Progress;
-use super::{Description, Queue};
 use crate::mail::id::QueueId;
 use crate::store::{ErrorKind, StoreError};
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, OFlags, fstat, statat};
+use rustix::fs::{Dir, DirEntry, FileType, OFlags, fstat};
 use rustix::io::Errno;
 use std::collections::BinaryHeap;
 use std::os::unix::fs::FileExt;
@@ -33,40 +34,48 @@ impl Queue {
     /// so do files that pillarbox did not make (`Foreign`).
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// A directory cannot be read.
     pub fn scan(&self) -> Result<Scan<'_>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        Ok(Scan { queue: self, names })
+        // Memory first: an entry that moves meanwhile is seen in one of them.
+        let mut shelves = vec![self.disk.read()?];
+        if let Some(memory) = &self.memory {
+            shelves.push(memory.shelf.read()?);
+        }
+        Ok(Scan { queue: self, shelves, seen: Vec::new() })
     }
 
     /// The ids of all entries, oldest first. Needs eight octets of memory for each entry.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// A directory cannot be read.
     pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let files = names.flatten().filter(may_be_file);
-        let ids = files.filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
         // A heap sorts with a tenth of the code of a sort.
-        let ids: BinaryHeap<QueueId> = ids.collect();
-        Ok(ids.into_sorted_vec())
+        let mut ids: BinaryHeap<QueueId> = BinaryHeap::new();
+        // In this order an entry that moves meanwhile is seen in one of them.
+        for shelf in self.memory.iter().map(|memory| &memory.shelf).chain([&self.disk]) {
+            let files = shelf.read()?.flatten().filter(may_be_file);
+            ids.extend(files.filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy())));
+        }
+        let mut ids = ids.into_sorted_vec();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// Whether an entry is in the queue.
     #[must_use]
     pub fn contains(&self, id: QueueId) -> bool {
-        statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.find(&|shelf| shelf.stat(id)).is_ok()
     }
 
     /// Reads one entry as [`Self::scan`] does; `None` if it is gone.
     pub fn summary(&self, id: QueueId) -> Option<Result<EntrySummary, StoreError>> {
-        let path = || self.path.join(id.to_string());
-        let file = match self.open_file(id, OFlags::RDONLY) {
+        let path = || self.disk.path_of(id);
+        let file = match self.find(&|shelf| open_file(shelf, id, OFlags::RDONLY)) {
             Err(Errno::NOENT) => return None,
             // A link or a socket: the disk is not at fault, and it is not a message.
             Err(Errno::LOOP | Errno::NXIO) => return Some(Err(self.foreign(&id.to_string()))),
             Err(errno) => return Some(Err(StoreError::io(path(), errno))),
-            Ok(file) => file,
+            Ok((file, _)) => file,
         };
         let size = match fstat(&file) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
@@ -87,7 +96,7 @@ impl Queue {
     }
 
     fn foreign(&self, name: &str) -> StoreError {
-        StoreError::new(ErrorKind::Foreign, self.path.join(name), "not a queue file; left alone")
+        StoreError::new(ErrorKind::Foreign, self.disk.path.join(name), "not a queue file; left alone")
     }
 }
 
@@ -100,7 +109,10 @@ fn may_be_file(entry: &DirEntry) -> bool {
 #[derive(Debug)]
 pub struct Scan<'a> {
     queue: &'a Queue,
-    names: Dir,
+    /// The last one is being read.
+    shelves: Vec<Dir>,
+    /// The entries that were found in memory.
+    seen: Vec<QueueId>,
 }
 
 impl Iterator for Scan<'_> {
@@ -108,9 +120,14 @@ impl Iterator for Scan<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let entry = match self.names.next()? {
+            let is_memory = self.shelves.len() > 1;
+            let Some(entry) = self.shelves.last_mut()?.next() else {
+                self.shelves.pop();
+                continue;
+            };
+            let entry = match entry {
                 Ok(entry) => entry,
-                Err(errno) => return Some(Err(StoreError::io(&self.queue.path, errno))),
+                Err(errno) => return Some(Err(StoreError::io(&self.queue.disk.path, errno))),
             };
             let name = entry.file_name().to_string_lossy();
             if name == "." || name == ".." {
@@ -119,6 +136,11 @@ impl Iterator for Scan<'_> {
             let Some(id) = QueueId::parse(&name).filter(|_| may_be_file(&entry)) else {
                 return Some(Err(self.queue.foreign(&name)));
             };
+            if is_memory {
+                self.seen.push(id);
+            } else if self.seen.contains(&id) {
+                continue;
+            }
             if let Some(summary) = self.queue.summary(id) {
                 return Some(summary);
             }
