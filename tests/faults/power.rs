@@ -322,7 +322,8 @@ fn after_sigterm_a_power_cut_takes_nothing_from_memory() {
     let after = Disk::after(&events, last, Model::Nothing, &mut random);
     for (reply, number) in &promises {
         assert!(has(&after, *number), "{reply:?} is not durable after the stop");
-        let is_promise = |(_, event): &&(usize, Event)| matches!(event, Event::Promise(text) if text == reply);
+        let is_promise =
+            |(_, event): &&(usize, Event)| matches!(event, Event::Promise(text) if text == reply);
         let (moment, _) = events.iter().find(is_promise).unwrap();
         let before = Disk::after(&events, *moment, Model::Some, &mut random);
         assert!(!has(&before, *number), "{reply:?} was on the disk at once");

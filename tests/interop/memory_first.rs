@@ -86,8 +86,9 @@ impl Drop for Memory {
 fn kill_9_loses_nothing_and_sigterm_leaves_all_on_the_disk() {
     let place = Memory::new("");
     let daemon = place.serve();
-    let [warning] = place.place.logged(&["loses accepted mail that is not delivered yet"]).try_into().unwrap();
-    assert!(warning.contains("the last 10m") && warning.contains("up to 2 MiB"), "{warning}");
+    let [warning] =
+        place.place.logged(&["loses accepted mail that is not delivered yet"]).try_into().unwrap();
+    assert!(warning.contains("the last 10m") && warning.contains("up to 2.0 MiB"), "{warning}");
     for _ in 0..5 {
         place.alert();
     }
@@ -219,7 +220,8 @@ fn a_directory_that_cannot_be_used_costs_no_mail() {
 
 /// Whether a call changes something below `state`, or syncs it.
 fn wears(call: &Call) -> bool {
-    let changes = ["write", "pwrite", "rename", "link", "unlink", "mkdir", "truncate", "ftruncate", "fallocate"];
+    let changes =
+        ["write", "pwrite", "rename", "link", "unlink", "mkdir", "truncate", "ftruncate", "fallocate"];
     let makes = call.name.starts_with("open") && call.line.contains("O_CREAT");
     let is_change = call.is_sync() || makes || changes.iter().any(|name| call.name.starts_with(name));
     is_change && call.line.contains("/state/") && !call.line.contains("= -1")
@@ -235,12 +237,13 @@ fn an_alert_that_is_relayed_at_once_writes_nothing_below_state() {
         command.args(["-f", "-y", "-s", "120", "-o"]).arg(place.place.path("trace")).arg(measured().0);
         command.arg("-c").arg(place.place.path("pillarbox.toml")).arg("serve");
         let mut strace = place.place.run(command.process_group(0));
-        place.place.wait_for_log(&["text=\"ready\""]);
         wait_until("the clock is saved", SOON, || place.place.path("state/clock").exists());
         let mut client = Client::hello(place.place.port).unwrap();
         for number in 1..=10 {
             client.send("s@box.test", &["a@far.test"], ALERT).unwrap();
-            wait_until("it is relayed", SOON, || place.place.sunk().len() == number && place.shelves() == (0, 0));
+            wait_until("it is relayed", SOON, || {
+                place.place.sunk().len() == number && place.shelves() == (0, 0)
+            });
         }
         let calls = joined(&fs::read_to_string(place.place.path("trace")).unwrap());
         let first = calls.iter().position(|call| call.receives("MAIL FROM:")).unwrap();
@@ -248,7 +251,8 @@ fn an_alert_that_is_relayed_at_once_writes_nothing_below_state() {
             calls[first..].iter().filter(|call| wears(call)).map(|call| call.line.as_str()).collect();
         println!("{storage}: {} calls that write below state, for 10 alerts", worn.len());
         assert_eq!(worn.is_empty(), is_spared, "{storage}: {}", worn.join("\n"));
-        let in_memory = |call: &&Call| call.is_rename() && call.line.contains(&place.memory.display().to_string());
+        let in_memory =
+            |call: &&Call| call.is_rename() && call.line.contains(&place.memory.display().to_string());
         assert_eq!(calls.iter().filter(in_memory).count(), if is_spared { 10 } else { 0 });
         let pid = strace.pid();
         let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
