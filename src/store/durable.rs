@@ -214,7 +214,7 @@ impl StagedFile {
         self.name.room = Some(room);
     }
 
-    /// Makes room for `octets` more, if the file lies in memory. Returns false if there is none.
+    /// Makes room for `octets` more, if the file lies in memory. Returns false if it does not fit.
     pub fn makes_room(&mut self, octets: u64) -> bool {
         let octets = self.octets().saturating_add(octets);
         self.name.room.as_mut().is_none_or(|room| room.grow_to(octets))

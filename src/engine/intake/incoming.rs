@@ -382,7 +382,7 @@ impl Incoming<'_> {
         let offset = staging.position()?;
         staging.write(&buffer)?;
         let octets = buffer.len() as u64;
-        self.content = PartialContent::File { first, staging, offset, octets };
+        self.content = PartialContent::File { first, staging: Box::new(staging), offset, octets };
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use super::digest_entries;
 use super::enqueue::{Enqueue, hop_of};
 use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
 use super::news::{self, DelayWatch};
-use super::saving::Saver;
+use super::saver::Saver;
 use super::spool::Spool;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::{Site, SiteHandle, current};

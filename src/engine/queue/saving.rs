@@ -22,31 +22,12 @@ use crate::store::ErrorKind;
 use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How many messages move at the same time: they share the sync of the directory, and most file systems let syncs of files share
 /// more.
 const AT_ONCE: usize = 4;
-
-/// What was done about messages in memory.
-#[derive(Debug, Default)]
-pub struct Saver {
-    /// The running time before which no message is due.
-    next_look: Lock<Duration>,
-    /// A thread is at work.
-    is_busy: AtomicBool,
-    /// Why messages stay in memory that should not.
-    failure: Lock<Option<String>>,
-}
-
-impl Saver {
-    /// Why messages stay in memory that should not, if there are any.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
-    }
-}
 
 /// What lies in memory.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | the file system of `queue.memory` | it is no tmpfs and no ramfs: nothing is gained |
 //! | its size | `queue.memory_max` is larger |
-//! | the directory | another user owns it, or it is none |
+//! | the directory | another user owns it, or it is a file |
 //!
 //! A path that is not absolute, or lies in `state`, is a mistake that `config` finds. The daemon runs with all of these: what
 //! does not go into memory goes to the disk.
