@@ -1,6 +1,7 @@
 /* What Debian's libgcc_eh asks of glibc 2.35 and later, for a static program with musl: where the tables for unwinding are.
    There is one object, the program itself. */
 #include <link.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,6 +17,10 @@ struct dl_find_object {
 #endif
     unsigned long long reserved[7];
 };
+
+/* libgcc_eh takes it that every program has these, as with glibc, but does not make the linker add them. */
+__attribute__((used)) static void *const wanted[] = {pthread_once, pthread_mutex_lock, pthread_mutex_unlock, pthread_key_create,
+                                                     pthread_getspecific, pthread_setspecific};
 
 struct search {
     uintptr_t pc;
