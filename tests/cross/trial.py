@@ -408,7 +408,7 @@ def memory(daemon):
         except OSError:
             continue
         if task.parent.name == str(daemon.pid):
-            step(f"idle after these: RSS {int(rows['Rss:'])} KiB, of which no file has {int(rows['Private_Dirty:'])} KiB")
+            step(f"idle after these: RSS {int(rows['Rss:'])} KiB, of which no file has {int(rows['Anonymous:'])} KiB")
 
 
 def main():
