@@ -92,6 +92,7 @@ class Bench:
                 self.measure("wear", peer, wear.messages)
 
     def flash(self):
+        flash.leave_network()
         for kind in flash.KINDS:
             for peer in self.builds:
                 parameters = {"system": kind, "store": "flash"}
@@ -142,7 +143,7 @@ def main():
         if not peer.binary.exists():
             parser.error(f"there is no {peer.binary}; PILLARBOX and BEFORE name the builds, --peers leaves one out")
     roots.make_tools()
-    if not options.bare:
+    if not options.bare and options.scenarios != ["flash"]:
         roots.make_base()
         for peer in bench.peers:
             roots.make_root(peer)

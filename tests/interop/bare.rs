@@ -16,8 +16,8 @@ const MEMORY_OCTETS: u64 = 64 << 20;
 /// What a bare box has beside pillarbox and its libraries.
 const TOOLS: [&str; 4] = ["sh", "cat", "sleep", "ls"];
 
-/// A root directory with busybox, pillarbox and the libraries of both, read-only; a tmpfs of 16 MiB as `/state`; no users, no
-/// `/dev/log`, no name; a clock that the test sets; and a cgroup with 64 MiB.
+/// A root directory with busybox, pillarbox and the libraries of both, read-only; a tmpfs of 16 MiB as `/state`; no users,
+/// no `/dev/log`, no name; a clock that the test sets; and a cgroup with 64 MiB.
 struct BareBox {
     place: Place,
     group: Option<PathBuf>,

@@ -2,9 +2,9 @@
 //! really passed (INTERFACE section 8) and a box without a battery starts in the past; the totals of what was counted; and
 //! what happened in each hour of the last month.
 //!
-//! A file has two slots, which are written in turn, in place: for flash that is one block and no change of a directory, a
-//! fifth of what a new file under the old name costs, and it needs no room on a full disk. The slot with the larger number is
-//! the newer one; one that a crash has torn has a wrong checksum, and the other one counts.
+//! A file has two slots, which are written in turn, in place. That spares flash a new file and two changes of directories, and
+//! needs no room on a full disk. The slot with the larger number is the newer one; one that a crash has torn has a wrong
+//! checksum, and the other one counts.
 //!
 //! ```text
 //! CRC pillarbox-clock 1 NUMBER<TAB>what the caller saves     at octet 0, and at the octet after the room of a slot
@@ -167,8 +167,8 @@ mod tests {
     fn what_does_not_fit_in_a_slot_is_saved_all_the_same() {
         let directory = TestDirectory::new();
         fs::create_dir(directory.path().join("tmp")).unwrap();
-        let long = "x".repeat(3 * CLOCK.room);
-        for saved in ["1", &long, &long[1..], "2", "3"] {
+        let [long, longer] = [2, 3].map(|rooms| "x".repeat(rooms * CLOCK.room));
+        for saved in ["1", &longer, &long, "2", "3"] {
             CLOCK.save(directory.path(), saved).unwrap();
             assert_eq!(CLOCK.load(directory.path()).as_deref(), Some(saved));
         }
