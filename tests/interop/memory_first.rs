@@ -218,6 +218,27 @@ fn a_directory_that_cannot_be_used_costs_no_mail() {
     fs::remove_file(&place.memory).unwrap();
 }
 
+#[test]
+fn root_makes_the_directory_for_its_user() {
+    let Some(place) = Place::of_root() else { return };
+    let above = PathBuf::from(format!("/dev/shm/pillarbox-root-{}-{}", std::process::id(), place.port));
+    let place = Memory { place, memory: above.join("queue") };
+    place.configure("user = \"nobody\"\nqueue.storage = \"memory-first\"\n");
+    let mut daemon = place.serve();
+    place.alert();
+    assert_eq!(place.shelves(), (1, 0));
+    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
+    assert_ne!(owner(&place.memory), 0);
+    assert_eq!(owner(&place.memory), owner(&place.place.path("state")));
+    let strangers = place.memory.metadata().unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&strangers) & 0o077, 0);
+    assert_eq!(place.ids().len(), 1);
+    daemon.signal("TERM");
+    daemon.wait();
+    assert_eq!((place.shelves(), place.ids().len()), ((0, 1), 1));
+    fs::remove_dir_all(above).unwrap();
+}
+
 /// Whether a call changes something below `state`, or syncs it.
 fn wears(call: &Call) -> bool {
     let changes =

@@ -419,6 +419,7 @@ fn try_delivery(
         .map_err(NotTaken::Temporary)?;
     // One thread takes the messages of all users, and none of them may hold up those of others.
     submitted.submission.is_hurried = true;
+    submitted.submission.is_new = false;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),

@@ -211,6 +211,8 @@ impl Manager {
 
     /// Puts the whole queue in the index again, after the routes have changed.
     pub fn reload(&self) {
+        // The grace may be shorter now.
+        *self.saver.next_look.lock() = Duration::ZERO;
         self.index.clear_hops();
         self.load();
     }

@@ -9,7 +9,8 @@
 //! | those for whose journal there is no room | before a record is written | the thread that records it |
 //! | all | when the daemon stops: at once, and what came in meanwhile at the end | the thread that stops it |
 //!
-//! What does not fit into `queue.memory_max` never comes into memory. The age of a message is that of its arrival, in running
+//! What does not fit into `queue.memory_max` never comes into memory, and nothing that a message on the disk may become: what
+//! lay in `drop/`, digests, notices, and mail that enters again. The age of a message is that of its arrival, in running
 //! time. A message that cannot be moved stays where it is, is tried again after [`OWN_TROUBLE_RETRY`], and raises an alarm.
 
 use super::manager::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
@@ -65,8 +66,6 @@ impl Manager {
             *self.saver.failure.lock() = None;
             return Duration::MAX;
         }
-        // A message that came in after the last look is due later than one that would have come in then.
-        *next_look = (*next_look).min(now.saturating_add(grace(site)));
         if now < *next_look || self.saver.is_busy.swap(true, Ordering::SeqCst) {
             return next_look.saturating_sub(now).max(BUSY_RETRY);
         }
@@ -89,14 +88,16 @@ impl Manager {
     /// Moves the messages that have been in memory for long enough, in this thread.
     pub fn save_aged(&self) {
         let (grace, now) = (grace(&self.site()), self.clock.now().running);
+        // One that comes in while this looks is due later.
         let mut next_look = now.saturating_add(grace);
-        let due = self.ids_in_memory().into_iter().filter(|id| {
+        let Some(ids) = self.ids_in_memory() else { return };
+        let due = ids.into_iter().filter(|id| {
             let due = self.arrival_of(*id).min(now).saturating_add(grace);
             next_look = if due > now { next_look.min(due) } else { next_look };
             due <= now
         });
         if self.save_all(due.collect(), Deadline::after(Duration::MAX)) > 0 {
-            next_look = next_look.min(now + OWN_TROUBLE_RETRY);
+            next_look = now + OWN_TROUBLE_RETRY;
         }
         *self.saver.next_look.lock() = next_look;
     }
@@ -105,7 +106,9 @@ impl Manager {
     /// `deadline`.
     pub fn leave_memory(&self, deadline: Deadline) {
         self.queue.set_memory_max(0);
-        self.save_all(self.ids_in_memory(), deadline);
+        if let Some(ids) = self.ids_in_memory() {
+            self.save_all(ids, deadline);
+        }
     }
 
     /// What lies in memory.
@@ -121,13 +124,14 @@ impl Manager {
         }
     }
 
-    fn ids_in_memory(&self) -> Vec<QueueId> {
+    /// `None`: the directory cannot be read.
+    fn ids_in_memory(&self) -> Option<Vec<QueueId>> {
         match self.queue.in_memory() {
-            Ok(found) => found.ids,
+            Ok(found) => Some(found.ids),
             Err(error) => {
                 trouble("reading the queue in memory", &error);
                 *self.saver.failure.lock() = Some(error.to_string());
-                Vec::new()
+                None
             }
         }
     }
@@ -149,8 +153,8 @@ impl Manager {
             while let Some(id) = take() {
                 let counter = match self.queue.save(id) {
                     Ok(true) => &saved,
-                    // It has left, or another process has it.
-                    Ok(false) if !self.queue.contains(id) => continue,
+                    // Unless another process has it, it has left, or another thread has moved it.
+                    Ok(false) if !self.queue.is_in_memory(id) => continue,
                     Ok(false) => &failed,
                     Err(error) if error.kind == ErrorKind::Corrupt => {
                         self.index.forget_message(id);

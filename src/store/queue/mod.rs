@@ -188,12 +188,29 @@ impl Queue {
     /// # Errors
     /// `Full` or `Trouble`.
     pub fn stage(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
+        self.begin(id, description, true)
+    }
+
+    /// As [`Self::stage`], but never in memory.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`.
+    pub fn stage_on_disk(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
+        self.begin(id, description, false)
+    }
+
+    fn begin(
+        &self,
+        id: QueueId,
+        description: &Description,
+        in_memory: bool,
+    ) -> Result<StagedEntry, StoreError> {
         // The commit replaces no entry of the same name, but looks in its own directory only.
         let is_taken = |memory: &Memory| self.disk.stat(id).is_ok() || memory.shelf.stat(id).is_ok();
         if self.memory.as_ref().is_some_and(|memory| is_taken(memory)) {
             return Err(StoreError::io(self.disk.path_of(id), Errno::EXIST));
         }
-        let memory = self.memory.as_ref().filter(|memory| memory.allowance.most() > 0);
+        let memory = self.memory.as_ref().filter(|memory| in_memory && memory.allowance.most() > 0);
         StagedEntry::create(&self.disk, memory, id, description)
     }
 

@@ -186,6 +186,12 @@ impl Queue {
         }
     }
 
+    /// Whether an entry has a name in memory.
+    #[must_use]
+    pub fn is_in_memory(&self, id: QueueId) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.shelf.stat(id).is_ok())
+    }
+
     /// The octets that messages fill in memory.
     #[must_use]
     pub fn memory_octets(&self) -> u64 {

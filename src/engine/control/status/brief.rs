@@ -127,10 +127,10 @@ impl Status {
         match memory.messages {
             0 => String::new(),
             number => {
-                let plural = if number == 1 { "" } else { "s" };
+                let (plural, them) = if number == 1 { ("", "it") } else { ("s", "them") };
                 let (octets, oldest) = (size(memory.octets), memory.oldest.as_secs());
                 let oldest = lasting(oldest, "the oldest", "which came just now");
-                format!("{number} message{plural}, {octets}, {oldest}: a power cut would lose them")
+                format!("{number} message{plural}, {octets}, {oldest}: a power cut would lose {them}")
             }
         }
     }
