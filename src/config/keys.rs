@@ -24,8 +24,8 @@ use super::mail_kinds::{
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
     Addressee, FAMILIES, FLOWS, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
-    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, PROVIDER_NAMES, RelayFamily, TLS_LEVELS,
-    TlsLevel,
+    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, PROVIDER_NAMES, RelayFamily, STORAGES,
+    Storage, TLS_LEVELS, TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::fingerprint::Fingerprint;
@@ -359,6 +359,16 @@ tables! {
 
     /// The queue.
     "queue", None, Queue of |s| Some(&mut s.queue) => {
+        /// "disk", or "memory-first" for flash that wears out: what is accepted lies in memory, and moves below `state` after
+        /// `memory_grace` if it was not delivered by then, and at SIGTERM. A power cut or a crash of the system loses what lies in
+        /// memory, although it was accepted. A change from "disk" needs a restart.
+        storage: Storage = "disk", one(choice(&STORAGES));
+        /// With "memory-first": the directory in memory, on a tmpfs. It is made at the start. A change needs a restart.
+        memory: PathBuf = "/run/pillarbox/queue", one(path);
+        /// How long a message may lie there.
+        memory_grace: Duration = "10m", one(duration(1, 30 * DAY));
+        /// How much may lie there, in whole pages of 4 KiB. A message that does not fit goes below `state` at once.
+        memory_max: u64 = "2MiB", one(size(4096));
         /// Pauses before the second attempt, the third and so on; the last one repeats.
         retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], some(duration(1, 30 * DAY));
         /// Mail older than this returns to its sender.

@@ -32,7 +32,7 @@ pub use problem::{ConfigProblem, FilePosition};
 pub use smarthosts::{SenderRoute, SmarthostEntry};
 pub use values::{
     Addressee, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily,
-    TlsLevel,
+    Storage, TlsLevel,
 };
 
 use crate::mail::address::Domain;

@@ -343,6 +343,26 @@ fn a_bad_value_says_what_to_write() {
             "limits.command_timeout = true",
             "f:1:26: a boolean is not allowed here; write a duration such as \"90s\", \"15m\", \"4h\" or \"5d\"",
         ),
+        (
+            "queue.memory = \"/a/b/c\"\nqueue.storage = \"memory-first\"\nstate = \"/a/b\"",
+            "f:1:16: the queue in memory can't lie in \"/a/b\", nor that in it; write a directory on a tmpfs",
+        ),
+        (
+            "queue.memory = \"/a/b\"\nqueue.storage = \"memory-first\"\nstate = \"/a/b/\"",
+            "f:1:16: the queue in memory can't lie in \"/a/b/\", nor that in it; write a directory on a tmpfs",
+        ),
+        (
+            "queue.memory = \"/a\"\nqueue.storage = \"memory-first\"\nstate = \"/a/b\"",
+            "f:1:16: the queue in memory can't lie in \"/a/b\", nor that in it; write a directory on a tmpfs",
+        ),
+        (
+            "queue.memory = \"run/queue\"",
+            "f:1:16: \"run/queue\" is not an absolute path; write one that begins with \"/\"",
+        ),
+        (
+            "queue.storage = \"memory\"",
+            "f:1:17: \"memory\" is not known here; write one of \"disk\", \"memory-first\"",
+        ),
         ("queue.retry = []", "f:1:15: the list is empty; write at least one value"),
         (
             "queue.retry = [\"1m\", \"soon\"]",

@@ -108,6 +108,19 @@ pub enum RelayFamily {
 pub static FAMILIES: [Choice<RelayFamily>; 3] =
     [("any", RelayFamily::Any), ("ipv4", RelayFamily::Ipv4), ("ipv6", RelayFamily::Ipv6)];
 
+/// Where accepted mail lies first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storage {
+    /// On the disk.
+    #[default]
+    Disk,
+    /// In memory; on the disk later, if it is still there.
+    MemoryFirst,
+}
+
+/// The words of `queue.storage`.
+pub static STORAGES: [Choice<Storage>; 2] = [("disk", Storage::Disk), ("memory-first", Storage::MemoryFirst)];
+
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogTarget {

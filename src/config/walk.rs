@@ -8,7 +8,7 @@ use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
 use super::kinds::{Complaints, TomlValue};
 use super::likeness::{is_like, likeness};
 use super::oauth;
-use super::values::{ListenerAuth, ListenerKind, ListenerTls};
+use super::values::{ListenerAuth, ListenerKind, ListenerTls, Storage};
 use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
 
@@ -224,6 +224,15 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
         let text = format!(
             "the login at {host} has no password of its own, and gets none of another host; write password_file or \
              password_command into its table"
+        );
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text));
+    }
+    let (memory, state) = (&settings.queue.memory, &settings.state);
+    let is_used = settings.queue.storage == Storage::MemoryFirst;
+    if is_used && (memory.starts_with(state) || state.starts_with(memory)) {
+        let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("queue", "memory"));
+        let text = format!(
+            "the queue in memory can't lie in {state:?}, nor that in it; write a directory on a tmpfs"
         );
         report.complaints.push((at.map_or(0, |(.., at)| *at), text));
     }

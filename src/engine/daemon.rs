@@ -1,8 +1,8 @@
 //! The composition of a running pillarbox: makes the parts, starts their threads, reloads and stops them.
 //!
 //! The order of a stop: the control socket closes; no message is handed out any more; listeners stop, idle clients get
-//! 421; transactions, workers and the dropped message that is being taken
-//! share [`STOP_PATIENCE`]; then removals are synced and the state is saved. What has no deadline
+//! 421; messages in memory move to the disk; transactions, workers and the dropped message that is being taken
+//! share [`STOP_PATIENCE`]; then what came into memory meanwhile moves, removals are synced and the state is saved. What has no deadline
 //! of its own, as a sync on a disk that hangs, ends with the process: see `sys::signals`.
 
 use super::control::alarm::Alarm;
@@ -23,9 +23,10 @@ use super::log::counters::Counters;
 use super::log::event::{Event, trouble};
 use super::queue::index::QueueIndex;
 use super::queue::manager::Manager;
+use super::queue::saving::memory_max;
 use super::workers::egress::Egress;
 use super::workers::forwarder::Forwarder;
-use crate::config::{self, ListenerKind, ListenerTls, Settings};
+use crate::config::{self, ListenerKind, ListenerTls, Settings, Storage};
 use crate::engine::host::site::{SiteHandle, current};
 use crate::engine::queue::enqueue::Enqueue;
 use crate::mail::date::Now;
@@ -46,6 +47,8 @@ use std::time::Duration;
 
 /// How long transactions of clients and workers may last when the daemon stops (INTERFACE section 8).
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// For messages that were in memory, or came there, while the rest stopped.
+const LAST_SAVES: Duration = Duration::from_millis(500);
 /// How long a connection to a next hop is kept open for further mail.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -164,7 +167,9 @@ impl Daemon {
         self.keep_tokens(site);
         self.services.alarm.check(&self.services.manager, site, now);
         self.give_sign(site, now);
-        self.intake.clock.save(false);
+        let spares_flash = site.settings.queue.storage == Storage::MemoryFirst;
+        let is_rare = || spares_flash || !self.services.manager.index.has_waited(now.running);
+        self.intake.clock.save_if_due(is_rare);
         self.intake.counters.save(now, false);
         self.intake.counters.note_hour(now, self.waiting(), false);
     }
@@ -223,6 +228,7 @@ impl Daemon {
         if new.listens_on != self.site().listens_on {
             log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
         }
+        self.intake.queue.set_memory_max(memory_max(&new));
         *self.site.lock() = new;
         self.prepare_certificate();
         let is_whole = self.intake.maildirs.reload();
@@ -242,7 +248,11 @@ impl Daemon {
 
     /// Saves the state for the next process. The running time is saved only when it is due, unless `in_any_case`.
     pub fn save(&self, in_any_case: bool) {
-        self.intake.clock.save(in_any_case);
+        if in_any_case {
+            self.intake.clock.save();
+        } else {
+            self.intake.clock.save_if_due(|| false);
+        }
         self.intake.counters.save(self.intake.clock.now(), true);
         self.intake.counters.note_hour(self.intake.clock.now(), self.waiting(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
@@ -261,9 +271,12 @@ impl Daemon {
         slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
         self.maildrop.stop();
+        // Not at the end only: a worker may need all of the time.
+        self.services.manager.leave_memory(deadline);
         slots.stop(deadline.remaining());
         self.services.manager.index.wait_for_workers(deadline.remaining());
         self.maildrop.wait(deadline.remaining());
+        self.services.manager.leave_memory(Deadline::after(deadline.remaining().max(LAST_SAVES)));
         self.services.alarm.stop();
         self.services.manager.sync_removals();
         self.save(true);

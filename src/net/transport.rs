@@ -10,11 +10,12 @@
 //! `WouldBlock` on some systems and `TimedOut` on others.
 //!
 //! The timeout of a socket is set again only when it differs much from the remaining time (see [`SLACK`]): that
-//! saves a system call for most reads.
+//! saves a system call for most reads. For writes it is set once a write finds no room: most connections never need it.
 
 use super::handshake::Handshake;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -177,18 +178,26 @@ impl Transport for TcpTransport {
 
     fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
         let mut rest = octets;
+        // Most writes fit into the buffer of the socket, and need no timeout.
+        let mut is_full = false;
         while !rest.is_empty() {
             let left = deadline.remaining();
             if left.is_zero() {
                 return Err(WireError::TimedOut);
             }
-            if !serves(self.write_timeout, left) {
-                self.stream.set_write_timeout(Some(left))?;
-                self.write_timeout = Some(left);
+            let mut flags = SendFlags::NOSIGNAL;
+            match serves(self.write_timeout, left) {
+                true => {}
+                false if is_full => {
+                    self.stream.set_write_timeout(Some(left))?;
+                    self.write_timeout = Some(left);
+                }
+                false => flags |= SendFlags::DONTWAIT,
             }
-            match (&*self.stream).write(rest).map_err(WireError::from) {
+            match send(&*self.stream, rest, flags).map_err(|errno| WireError::from(io::Error::from(errno))) {
                 Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-                Err(WireError::TimedOut) => self.write_timeout = None,
+                // Without room now, or the socket's timeout was shorter than the remaining time.
+                Err(WireError::TimedOut) => (self.write_timeout, is_full) = (None, true),
                 Err(WireError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -197,7 +206,6 @@ impl Transport for TcpTransport {
     }
 
     fn has_input(&mut self) -> bool {
-        use rustix::net::{RecvFlags, recv};
         let mut octet = [0; 1];
         recv(&*self.stream, &mut octet[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)
             .is_ok_and(|(length, _)| length > 0)
@@ -206,8 +214,11 @@ impl Transport for TcpTransport {
 
 impl Drop for TcpTransport {
     fn drop(&mut self) {
-        // Another owner may keep the socket open a little longer; the peer must not wait for that.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        // Another owner may keep the socket open a little longer; the peer must not wait for that. Without one, the close
+        // does the same.
+        if Arc::strong_count(&self.stream) > 1 {
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
     }
 }
 
@@ -257,6 +268,7 @@ pub fn own_address(towards: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
 
     fn pair() -> (TcpTransport, TcpStream) {
@@ -299,6 +311,32 @@ mod tests {
         let error =
             near.write_all(&vec![0; 64 << 20], Deadline::after(Duration::from_millis(50))).unwrap_err();
         assert!(matches!(error, WireError::TimedOut), "{error}");
+    }
+
+    #[test]
+    fn what_fits_is_written_without_a_timeout_and_the_rest_with_one() {
+        let (mut near, mut far) = pair();
+        near.write_all(b"220 hello\r\n", Deadline::after(Duration::from_secs(60))).unwrap();
+        assert_eq!(near.write_timeout, None);
+        let reader = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            far.read_to_end(&mut read).map(|_| read.len())
+        });
+        near.write_all(&vec![0; 64 << 20], Deadline::after(Duration::from_secs(60))).unwrap();
+        assert_eq!(near.write_timeout.map(|timeout| timeout.as_secs()), Some(59));
+        drop(near);
+        assert_eq!(reader.join().unwrap().unwrap(), (64 << 20) + 11);
+    }
+
+    #[test]
+    fn the_peer_sees_the_end_although_somebody_else_holds_the_socket() {
+        for is_shared in [false, true] {
+            let (near, mut far) = pair();
+            let other = is_shared.then(|| Arc::clone(&near.stream));
+            drop(near);
+            assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "{is_shared}");
+            drop(other);
+        }
     }
 
     #[test]

@@ -9,12 +9,12 @@
 //! | --- | --- |
 //! | read | [`READ`], the directories of all files that the configuration names and of what these link to |
 //! | read | with `local.users = "system"`: /home, and the homes of the users of /etc/passwd: for `.forward` |
-//! | written | `state`, the directory of `control`, the Maildirs unless the delivery agent writes there |
+//! | written | `state`, `queue.memory`, the directory of `control`, the Maildirs unless the delivery agent writes there |
 //! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes, DNS servers, `oauth.token_url` and `heartbeat.url` |
 //!
 //! UDP, and Unix sockets with a path, are not restricted: the kernel has no such rules.
 
-use crate::config::Settings;
+use crate::config::{Settings, Storage};
 use crate::engine::host::aliases_file;
 use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::outbound::password;
@@ -91,6 +91,10 @@ impl Confinement {
         }
         allow(&settings.state, Access::Write);
         allow(settings.control.parent().unwrap_or(&settings.control), Access::Write);
+        // Mail may lie there also if it goes to the disk now.
+        if settings.queue.storage == Storage::MemoryFirst || settings.queue.memory.exists() {
+            allow(&settings.queue.memory, Access::Write);
+        }
         for (_, path, access) in needs(settings, has_agent) {
             allow(&path, access);
         }

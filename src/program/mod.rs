@@ -26,6 +26,7 @@ pub mod findings;
 pub mod help;
 pub mod link;
 pub mod login;
+mod memory_queue;
 pub mod passwd;
 pub mod privileges;
 pub mod probe;

@@ -51,7 +51,8 @@ pub fn account(settings: &Settings) -> Result<Option<SystemUser>, CommandFailure
     }
 }
 
-/// Opens queue and drop directory. Root makes what is missing and gives it to `account`.
+/// Opens queue and drop directory. Root makes what is missing and gives it to `account`. Messages that a daemon has left in
+/// memory belong to the queue.
 ///
 /// # Errors
 /// A directory can't be made or opened.
@@ -60,7 +61,17 @@ pub fn open_state(
     account: Option<&SystemUser>,
 ) -> Result<(Queue, DropDirectory), StoreError> {
     let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
-    Ok((Queue::open(&settings.state, owner)?, DropDirectory::open(&settings.state, owner)?))
+    Ok((open_queue(settings, owner)?, DropDirectory::open(&settings.state, owner)?))
+}
+
+/// Opens the queue, with what lies in memory; see [`open_state`].
+///
+/// # Errors
+/// A directory can't be made or opened.
+pub fn open_queue(settings: &Settings, owner: Option<Owner>) -> Result<Queue, StoreError> {
+    let mut queue = Queue::open(&settings.state, owner)?;
+    queue.look_into(&settings.queue.memory)?;
+    Ok(queue)
 }
 
 /// Starts the process that writes for system users, where `account` leaves it something to do.

@@ -20,7 +20,8 @@
 //!
 //! | after a change of | a reload |
 //! | --- | --- |
-//! | `state` | keeps the old one, with a warning: the queue is open there |
+//! | `state`, `queue.memory` | keeps the old one, with a warning: the queue is open there |
+//! | `queue.storage` to "memory-first" | keeps "disk", with a warning: only root can make the directory |
 //! | `listener.address` | keeps the old sockets, with a warning |
 //! | `user`, `control`, `log` | has no effect before a restart |
 //! | `local.users` to "system" | is refused if no agent was started: nothing could write into those Maildirs |
@@ -32,6 +33,7 @@
 use super::confinement::Confinement;
 use super::exit::{self, CommandFailure};
 use super::findings::contents::look;
+use super::memory_queue;
 use super::privileges;
 use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
@@ -312,11 +314,12 @@ fn open_state(
 ) -> Result<(Queue, DropDirectory), CommandFailure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| CommandFailure::new(exit::CANT_CREATE, error.to_string());
-    let (queue, drops) = privileges::open_state(settings, account).map_err(store)?;
+    let (mut queue, drops) = privileges::open_state(settings, account).map_err(store)?;
     let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
     if let Err(error) = control::make_directory(&settings.control, owner) {
         trouble("making the directory of the control socket", &error);
     }
+    memory_queue::open(settings, owner, &mut queue);
     match account {
         Some(root) if root.uid == 0 => {
             log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
@@ -372,6 +375,7 @@ fn reload(running: &Running) {
                 // Looked up once only: a second look-up could wait for DNS.
                 None => running.hostname.clone(),
             };
+            memory_queue::keep(&mut settings, &running.settings);
             match site(settings, hostname, listeners) {
                 Ok(mut site) => {
                     site.commands.clone_from(&running.commands);

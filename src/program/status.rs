@@ -18,7 +18,6 @@ use crate::config::{Settings, load};
 use crate::engine::control::output::Output;
 use crate::protocol::request::{BadRequest, Request};
 use crate::rules::advice::monitor::Level;
-use crate::store::queue::Queue;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -101,7 +100,7 @@ fn plugin(screen: &mut Screen, level: Level, text: &str) -> Result<(), CommandFa
 fn queued(settings: &Settings) -> Option<(usize, u64, usize)> {
     privileges::give_up(privileges::account(settings).ok()?.as_ref()).ok()?;
     std::fs::read_dir(settings.state.join("queue")).ok()?;
-    let queue = Queue::open(&settings.state, None).ok()?;
+    let queue = privileges::open_queue(settings, None).ok()?;
     let summaries = queue.ids().ok()?.into_iter().filter_map(|id| queue.summary(id));
     Some(summaries.fold((0, 0, 0), |(messages, octets, unread), found| match found {
         Ok(it) => (messages + 1, octets + it.message_octets, unread),

@@ -45,6 +45,7 @@ pub use self::renaming::move_file;
 
 use self::renaming::{MoveStep, rename_without_replacing};
 use self::shared_sync::{DIRECTORIES, Key, Turn};
+use super::room::Room;
 use super::{ErrorKind, StoreError};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -109,11 +110,13 @@ struct TemporaryName {
     place: TemporaryPlace,
     name: String,
     moved: bool,
+    /// The memory that the file uses, if it lies there.
+    room: Option<Room>,
 }
 
 impl TemporaryName {
     fn here(directory: &Arc<OwnedFd>, name: String) -> Self {
-        Self { place: TemporaryPlace::Here(Arc::clone(directory)), name, moved: false }
+        Self { place: TemporaryPlace::Here(Arc::clone(directory)), name, moved: false, room: None }
     }
 }
 
@@ -206,6 +209,17 @@ impl StagedFile {
         self.flushed_octets + self.buffer.len() as u64
     }
 
+    /// The file lies in memory, and uses a part of what is allowed there.
+    pub fn charge(&mut self, room: Room) {
+        self.name.room = Some(room);
+    }
+
+    /// Makes room for `octets` more, if the file lies in memory. Returns false if it does not fit.
+    pub fn makes_room(&mut self, octets: u64) -> bool {
+        let octets = self.octets().saturating_add(octets);
+        self.name.room.as_mut().is_none_or(|room| room.grow_to(octets))
+    }
+
     /// Returns the open file, to be copied elsewhere; see [`Self::scratch`].
     ///
     /// # Errors
@@ -273,7 +287,7 @@ impl SyncedFile {
     /// A file that `mover` has written and synced under the temporary name `name`, and gives the name `path` on commit.
     #[must_use]
     pub fn elsewhere(name: String, mover: Box<dyn Mover>, path: PathBuf) -> Self {
-        let name = TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false };
+        let name = TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false, room: None };
         Self { name, target: None, key: None, path, file: None, appends: false }
     }
 
@@ -333,9 +347,30 @@ impl SyncedFile {
             }),
         };
         match done {
-            Ok(()) => Ok(self.path),
+            Ok(()) => {
+                if let Some(room) = self.name.room.take() {
+                    room.keep();
+                }
+                Ok(self.path)
+            }
             Err(error) => Err(StoreError::io(self.path, error)),
         }
+    }
+}
+
+/// A directory that is asked once for what it is known by, instead of at each change: for one that stays open.
+#[derive(Debug)]
+pub struct KnownDirectory(
+    #[expect(dead_code, reason = "it is known as long as the turn lasts")] Turn<'static>,
+);
+
+impl KnownDirectory {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// An I/O error about the descriptor.
+    pub fn new(directory: &Arc<OwnedFd>) -> io::Result<Self> {
+        DIRECTORIES.enter(directory).map(Self)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod durable;
 mod error;
 pub mod maildir;
 pub mod queue;
+mod room;
 pub mod state_file;
 mod text;
 
@@ -30,6 +31,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
+
+/// The numbers by which the kernel knows tmpfs and ramfs.
+const MEMORY_MAGICS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// The octets that can still be written below `path`, as the file system counts for ordinary users; 0 if it has no
 /// inode left. For a path that does not exist yet, the nearest existing parent is asked.
@@ -47,6 +51,27 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
             (Err(errno), _) => return Err(errno.into()),
         }
     }
+}
+
+/// What kind of file system holds a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    /// It is in memory: a tmpfs, or a ramfs.
+    pub is_memory: bool,
+    /// Its size in octets; 0: not known.
+    pub octets: u64,
+}
+
+/// The file system of a directory, or of its nearest parent that exists.
+///
+/// # Errors
+/// An I/O error about the path.
+#[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the widths differ between systems")]
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let found = path.ancestors().map(rustix::fs::statfs).find(|found| !matches!(found, Err(Errno::NOENT)));
+    let found = found.unwrap_or(Err(Errno::NOENT))?;
+    let is_memory = MEMORY_MAGICS.contains(&(found.f_type as u32));
+    Ok(FileSystem { is_memory, octets: (found.f_blocks as u64).saturating_mul(found.f_bsize as u64) })
 }
 
 /// Takes the lock of an open file if nobody else holds it (`flock`); says whether this process has it now. It is given back
@@ -133,6 +158,13 @@ mod tests {
             octets_in(&StatVfs { f_files, f_favail, f_bavail: 3, f_frsize: 4096, ..space })
         };
         assert_eq!([room(1000, 1), room(1000, 0), room(0, 0)], [3 * 4096, 0, 3 * 4096]);
+    }
+
+    #[test]
+    fn file_systems_in_memory_are_known() {
+        let shared = file_system(Path::new("/dev/shm/not/yet/made")).unwrap();
+        assert!(shared.is_memory && shared.octets > 0, "{shared:?}");
+        assert!(!file_system(Path::new("/proc/self")).unwrap().is_memory);
     }
 
     #[test]

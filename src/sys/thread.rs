@@ -30,6 +30,19 @@ fn start_boxed(name: &str, stack: usize, run: Box<dyn FnOnce() + Send>) -> io::R
     thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(run).map(drop)
 }
 
+/// Does `work` in this thread, and in as many others as make `threads`, or as can be started. Returns when all have ended.
+pub fn together(threads: usize, work: &(dyn Fn() + Sync)) {
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            let builder = thread::Builder::new().stack_size(STACK_OCTETS);
+            if builder.spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+}
+
 /// Sleeps.
 pub fn sleep(span: Duration) {
     thread::sleep(span);

@@ -148,8 +148,19 @@ enum Key<'a> {
     Uid(u32),
 }
 
-#[allow(unsafe_code)]
+/// Looks up what the database has. Root is known without an entry, too: a bare box has no `/etc/passwd`, and only the number 0
+/// means something to the kernel.
 fn look_up(key: Key<'_>) -> io::Result<Option<SystemUser>> {
+    let is_root = match key {
+        Key::Name(name) => name == c"root",
+        Key::Uid(uid) => uid == 0,
+    };
+    let root = || SystemUser { name: "root".to_owned(), uid: 0, gid: 0, home: PathBuf::from("/root") };
+    Ok(entry(key)?.or_else(|| is_root.then(root)))
+}
+
+#[allow(unsafe_code)]
+fn entry(key: Key<'_>) -> io::Result<Option<SystemUser>> {
     let mut buffer = vec![0 as libc::c_char; 1024];
     loop {
         let mut entry = MaybeUninit::<libc::passwd>::zeroed();

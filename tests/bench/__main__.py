@@ -1,6 +1,6 @@
 """Measures pillarbox beside other mail servers: python3 tests/bench [options] [SCENARIO…]
 
-Scenarios: main, slow (main with one core), wear, idle, instructions, growth; all of them by default. The results are lines
+Scenarios: main, slow (main with one core), wear, flash (as root), idle, instructions, growth; all of them by default. The results are lines
 of JSON in target/bench/results.jsonl, and then tables and plots in target/bench/report/. PILLARBOX and BEFORE are two
 builds to compare."""
 
@@ -13,6 +13,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+import flash
 import growth
 import machine
 import rates
@@ -23,7 +24,7 @@ from box import Box
 from machine import WORK, say
 from peers import BY_NAME
 
-SCENARIOS = ["main", "slow", "wear", "idle", "instructions", "growth"]
+SCENARIOS = ["main", "slow", "wear", "flash", "idle", "instructions", "growth"]
 SENDMAIL = ["nullmailer", "dma", "msmtp"]
 ONE_CORE = {0}
 
@@ -56,6 +57,9 @@ class Bench:
             row["error"] = f"{type(error).__name__}: {error}"[:500]
         if limit:
             row["limit"] = limit
+        self.append(row)
+
+    def append(self, row):
         with open(self.results, "a") as file:
             file.write(json.dumps(row | {"time": round(time.time()), "load": os.getloadavg()[0]}) + "\n")
         say(
@@ -86,6 +90,17 @@ class Bench:
         for peer in self.servers:
             with machine.alone():
                 self.measure("wear", peer, wear.messages)
+
+    def flash(self):
+        flash.leave_network()
+        for kind in flash.KINDS:
+            for peer in self.builds:
+                parameters = {"system": kind, "store": "flash"}
+                try:
+                    with machine.alone(), flash.device(kind) as device:
+                        self.measure("flash", peer, flash.costs, [device], None, parameters, is_bare=True)
+                except RuntimeError as error:
+                    self.append({"scenario": "flash", "peer": peer.name, "error": str(error)} | parameters)
 
     def idle(self):
         for peer in self.servers:
@@ -128,7 +143,7 @@ def main():
         if not peer.binary.exists():
             parser.error(f"there is no {peer.binary}; PILLARBOX and BEFORE name the builds, --peers leaves one out")
     roots.make_tools()
-    if not options.bare:
+    if not options.bare and options.scenarios != ["flash"]:
         roots.make_base()
         for peer in bench.peers:
             roots.make_root(peer)

@@ -147,6 +147,39 @@ def wear(rows):
     return text + figures("million instructions", rows.where(scenario="instructions"), COUNTED, 1e-6)
 
 
+WORKS = {
+    "maildir": "a message into a Maildir",
+    "relay": "a message that is relayed at once",
+    "log": "the same, with the log in a file there",
+    "deferred": "a message that has to wait, with its first attempt",
+    "unreachable": "a further attempt, while the next hop can't be reached",
+    "attempt": "a further attempt, which the next hop answers with 451",
+    "idle": "an hour without mail",
+    "alerts": "an hour with 12 messages that are relayed at once",
+    "waiting": "an hour with a message that waits",
+    "stop": "the stop after it",
+}
+
+
+def flash(rows):
+    """A table for each file system: octets, write requests and erase blocks."""
+    text = ""
+    for (system,), same in rows.where(scenario="flash").each("system"):
+        known = {row["peer"]: row["costs"] for row in same.rows if "costs" in row}
+        if not known:
+            text += f"\n{system}: {same.rows[-1].get('error')}.\n"
+            continue
+        peers = [name for name in ORDER if name in known]
+        cells = [[name, *[wear_cell(known[peer].get(key)) for peer in peers]] for key, name in WORKS.items()]
+        text += "\n" + table([f"{system}: KiB, writes, erase blocks", *peers], cells)
+    return text
+
+
+def wear_cell(cost):
+    requests, octets, blocks = cost or [None] * 3
+    return f"{number(octets and octets / 1024)}, {number(requests)}, {number(blocks)}"
+
+
 def unit(what):
     return "B" if what.startswith("memory") else "s"
 
@@ -198,6 +231,7 @@ def write(results, directory, document):
         "main": rates(rows) + "\n" + rest(rows),
         "slow": rates(rows, 1),
         "wear": wear(rows),
+        "flash": flash(rows),
         "growth": grown,
     }
     origin = f"{time.strftime('%Y-%m-%d')}, {machine.describe()}.\n\n"

@@ -294,3 +294,39 @@ fn a_power_cut_at_any_system_call_of_sendmail_loses_nothing_it_had_promised() {
     let figures = cut_everywhere(&world, &events, &promises, few(), &mut random);
     figures.judge("different disks after power cuts of sendmail");
 }
+
+/// With `queue.storage = "memory-first"` a power cut loses what lies in memory, and nothing after the daemon was stopped.
+#[test]
+fn after_sigterm_a_power_cut_takes_nothing_from_memory() {
+    let _alone = alone();
+    let mut random = random("power cuts after a stop");
+    let memory = format!("/dev/shm/pillarbox-power-{}", std::process::id());
+    let world = World::new(&format!("queue.storage = \"memory-first\"\nqueue.memory = {memory:?}\n"));
+    world.sink.becomes(Manner::Later);
+    let daemon = world.place.run(world.command_by(&mut strace(&world)).process_group(0));
+    let mut client = Client::hello(world.place.port).unwrap();
+    let mut promises = Vec::new();
+    for _ in 0..12 {
+        // To the queue alone.
+        let number = (0..).map(|_| world.number()).find(|number| kind(*number) == 1).unwrap();
+        promises.push((world.submit(&mut client, number).unwrap(), number));
+    }
+    drop(client);
+    assert_eq!((files(&Path::new(&memory).join("queue")).len(), world.place.queued()), (12, 0));
+    let events = end(&world, daemon);
+    let has = |disk: &Disk, number: u32| {
+        let number = format!("Number: {number}\n");
+        disk.files.values().any(|file| String::from_utf8_lossy(file).contains(&number))
+    };
+    let last = events[events.len() - 1].0 + 1;
+    let after = Disk::after(&events, last, Model::Nothing, &mut random);
+    for (reply, number) in &promises {
+        assert!(has(&after, *number), "{reply:?} is not durable after the stop");
+        let is_promise =
+            |(_, event): &&(usize, Event)| matches!(event, Event::Promise(text) if text == reply);
+        let (moment, _) = events.iter().find(is_promise).unwrap();
+        let before = Disk::after(&events, *moment, Model::Some, &mut random);
+        assert!(!has(&before, *number), "{reply:?} was on the disk at once");
+    }
+    fs::remove_dir_all(&memory).unwrap();
+}

@@ -29,6 +29,8 @@ mod aliases;
 mod backlog;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
+/// A box with little memory, disk and furniture: a day of its alerts.
+mod bare;
 /// Debian's programs that send mail, with pillarbox as sendmail.
 mod callers;
 /// Client certificates, and smarthosts with certificates that nobody else trusts.
@@ -81,6 +83,8 @@ mod logins;
 mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
+/// `queue.storage = "memory-first"`.
+mod memory_first;
 /// Notices of delay and success, as Python parses them.
 mod notices;
 /// Tokens in place of passwords: XOAUTH2 and OAUTHBEARER with Dovecot.

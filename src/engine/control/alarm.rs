@@ -16,6 +16,7 @@
 //! | `held` | a message to `admin` cannot be delivered and is kept in the queue | why the oldest one failed |
 //! | `stuck` | a message is older than `alarm.stuck_after`, unless it is held or waits for a digest | why that message waits |
 //! | `route` | a next hop has not worked for `alarm.stuck_after`, or refuses this host's mail | why the next hop pauses |
+//! | `memory` | messages that lie in memory (`queue.storage`) can't be moved to the disk | why |
 //! | `token` | the token of a login is missing or refused for good | what the provider said, and the command to run |
 //!
 //! A refusal is reported without that delay: it does not go away by itself. Local deliveries are no route here; their
@@ -223,6 +224,11 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
     let mut troubles: Vec<Trouble> = held.into_iter().collect();
+    troubles.extend(manager.saver.failure().map(|why| Trouble {
+        reason: Reason::Memory,
+        id: None,
+        text: format!("messages in memory can't be saved, and a power cut would lose them: {why}"),
+    }));
     troubles.extend(stuck);
     troubles.extend(routes);
     troubles
@@ -242,6 +248,7 @@ fn over_text(reason: &Reason) -> String {
         Reason::Held => "no mail to admin is held any more".to_owned(),
         Reason::Stuck => "no message is too old any more".to_owned(),
         Reason::Route(route) => format!("{route} works again, or nothing waits for it"),
+        Reason::Memory => "messages in memory can be saved again".to_owned(),
         Reason::Token(login) => format!("{login} has a token again"),
     }
 }

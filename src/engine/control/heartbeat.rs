@@ -113,7 +113,7 @@ fn mail_due(services: &Services, site: &Site, now: Now) -> Option<Duration> {
 
 /// Saves the record. The running time must not fall behind it.
 fn note(manager: &Manager, beat: Option<LastBeat>, now: Now) {
-    manager.clock.save(true);
+    manager.clock.save();
     manager.intake.counters.note_beat(beat, now);
 }
 

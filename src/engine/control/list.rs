@@ -27,6 +27,7 @@ use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
 use crate::store::queue::{Description, EntrySummary, Progress, RecipientState};
 use crate::sys::user;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -102,6 +103,8 @@ pub(super) struct Snapshot {
     active: HashSet<QueueId>,
     /// The messages that wait for a digest.
     collected: HashSet<QueueId>,
+    /// The latest advice: a queue full of mail that waits for one host asks once.
+    advised: RefCell<Option<(Diagnostic, Option<&'static str>)>>,
 }
 
 fn waits_for_digest() -> Diagnostic {
@@ -119,6 +122,7 @@ impl Snapshot {
             next_attempts: manager.index.next_attempts(),
             active,
             collected: manager.intake.digests.all(),
+            advised: RefCell::default(),
         }
     }
 
@@ -156,8 +160,16 @@ impl Snapshot {
     /// A message with the advice about the reasons why it waits.
     fn advised(&self, mut listed: Listed) -> Listed {
         let places = 0..listed.summary.progress.len();
-        listed.advice = places.map(|place| advice(&self.site, listed.reason(place)?)).collect();
+        listed.advice = places.map(|place| self.advice(listed.reason(place)?)).collect();
         listed
+    }
+
+    fn advice(&self, reason: &Diagnostic) -> Option<&'static str> {
+        let mut latest = self.advised.borrow_mut();
+        match &*latest {
+            Some((known, advice)) if known == reason => *advice,
+            _ => latest.insert((reason.clone(), advice(&self.site, reason))).1,
+        }
     }
 }
 

@@ -276,6 +276,9 @@ fn date_text(wall: WallTime, utc_offset: i32) -> String {
 
 /// A text with a question mark for each character that could forge output (see [`is_hostile`]).
 pub(crate) fn clean(text: &str) -> String {
+    if !text.contains(is_hostile) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if is_hostile(c) { '?' } else { c }).collect()
 }
 

@@ -393,7 +393,7 @@ impl From<io::Error> for NotTaken {
 /// # Errors
 /// The message can never be accepted, or cannot be accepted now.
 fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotTaken> {
-    if !local_submission::has_room_for(site, dropped.message_octets()) {
+    if !local_submission::has_room_for(site, &intake.queue, dropped.message_octets()) {
         return Err(NotTaken::Temporary("no space left on the disk".into()));
     }
     match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
@@ -419,6 +419,7 @@ fn try_delivery(
         .map_err(NotTaken::Temporary)?;
     // One thread takes the messages of all users, and none of them may hold up those of others.
     submitted.submission.is_hurried = true;
+    submitted.submission.is_new = false;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),

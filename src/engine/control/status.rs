@@ -101,7 +101,7 @@ enum Unit {
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
-static ROWS: [Row; 38] = [
+static ROWS: [Row; 41] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether the network can be reached", |s| u64::from(s.link != Uplink::Down), Unit::YesNo),
     gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::YesNo),
@@ -111,6 +111,9 @@ static ROWS: [Row; 38] = [
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
     gauge("queue_oldest_seconds", "Age of the oldest message in the queue", |s| s.oldest, Unit::Seconds),
+    gauge("queue_memory_messages", "Messages that a power cut would lose (queue.storage)", |s| s.facts.memory.messages, Unit::Number),
+    gauge("queue_memory_bytes", "Memory that they fill", |s| s.facts.memory.octets, Unit::Octets),
+    gauge("queue_memory_oldest_seconds", "Age of the oldest of them", |s| s.facts.memory.oldest.as_secs(), Unit::Seconds),
     gauge("queue_held_messages", "Messages that are held", |s| s.held, Unit::Number),
     gauge("undelivered_to_admin", "Messages to admin that cannot be delivered", |s| s.figures.kept, Unit::Number),
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
@@ -472,7 +475,7 @@ fn token_json(token: &TokenStanding) -> String {
 /// The name of an alarm, with its route or its login.
 fn alarm_name(alarm: &Reason) -> String {
     match alarm {
-        Reason::Stuck | Reason::Held => alarm.word().to_owned(),
+        Reason::Stuck | Reason::Held | Reason::Memory => alarm.word().to_owned(),
         Reason::Route(of) | Reason::Token(of) => format!("{} {of}", alarm.word()),
     }
 }

@@ -36,6 +36,7 @@ use crate::protocol::request::{BAD_MESSAGE, NOT_NOW, UNKNOWN_USER, USAGE};
 use crate::protocol::rights::PeerRights;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::drop::{DropEnvelope, ENVELOPE_MAX_OCTETS};
+use crate::store::queue::Queue;
 use std::io;
 
 /// How many octets of the message are read at once.
@@ -47,7 +48,7 @@ const PIECE_OCTETS: usize = 16 * 1024;
 /// The connection is closed, or the deadline has passed; the message is discarded.
 pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
     let site = manager.site();
-    let envelope = match read_envelope(&site, sizes, peer)? {
+    let envelope = match read_envelope(&site, &manager.queue, sizes, peer)? {
         Ok(envelope) => envelope,
         Err((code, text)) => return refuse(peer, uid, ("-", "-"), code, &text),
     };
@@ -112,6 +113,7 @@ fn log_refused(uid: u32, (from, to): (&str, &str), reason: &str) {
 /// The connection is closed, or the deadline has passed.
 fn read_envelope(
     site: &Site,
+    queue: &Queue,
     sizes: SubmissionSizes,
     peer: &mut dyn Peer,
 ) -> io::Result<Result<DropEnvelope, (u8, String)>> {
@@ -131,7 +133,7 @@ fn read_envelope(
             length => filled += length,
         }
     }
-    if !has_room_for(site, message_octets) {
+    if !has_room_for(site, queue, message_octets) {
         return Ok(Err((NOT_NOW, "no space left on the disk".into())));
     }
     Ok(DropEnvelope::parse(&octets).ok_or_else(|| (USAGE, "the envelope is malformed".into())))

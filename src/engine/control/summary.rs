@@ -5,6 +5,7 @@
 //! | a certificate that ends, or can't be read | warning 10 days before, critical 3 days before | |
 //! | the token of a login | critical if somebody has to log in, warning if it has ended or will | yes |
 //! | the disk | warning below 5 times `limits.free_space`, critical below it | |
+//! | messages in memory that can't be moved to the disk | critical | |
 //! | the queue: messages, size | warning from a half, critical from nine tenths | messages |
 //! | mail to `admin` that is kept; mailboxes that do not answer | critical | yes |
 //! | the link is down | warning | |
@@ -20,6 +21,7 @@
 //! This module only formats; it does no I/O.
 
 use super::listing::clean;
+use crate::engine::queue::saving::MemoryFacts;
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
@@ -65,6 +67,8 @@ pub(super) struct Facts {
     pub kept_free: u64,
     /// `queue.max_size`; 0: no limit.
     pub max_octets: u64,
+    /// What lies in memory, with `queue.storage = "memory-first"`.
+    pub memory: MemoryFacts,
 }
 
 /// A route that pauses.
@@ -114,6 +118,7 @@ pub(super) fn findings(facts: &Facts, figures: &Figures, sees_all: bool) -> Vec<
         facts.certificates.iter().filter_map(|it| certificate(facts, it, sees_all)).collect();
     found.extend(facts.tokens.iter().map(|it| token(it, sees_all)));
     found.extend(room(facts));
+    found.extend(unsaved(facts, sees_all));
     found.extend(limits(facts, figures));
     found.extend(stuck_things(facts, figures, sees_all));
     found.extend(link(facts));
@@ -180,6 +185,14 @@ fn token((level, text): &(Level, String), sees_all: bool) -> Finding {
         "A login by token has a problem; the administrator of this host can see which.".to_owned()
     };
     Finding::judged(*level, text)
+}
+
+/// Messages that a power cut would lose, although they should be on the disk by now.
+fn unsaved(facts: &Facts, sees_all: bool) -> Option<Finding> {
+    let why = facts.memory.failure.as_ref()?;
+    let text = "Messages in memory can't be saved, and a power cut would lose them";
+    let text = if sees_all { format!("{text}: {}.", clean(why)) } else { format!("{text}.") };
+    Some(Finding::new(Level::Critical, text))
 }
 
 fn room(facts: &Facts) -> Option<Finding> {

@@ -52,11 +52,12 @@ impl EngineClock {
     }
 
     /// Records the state of the uplink. Past downtimes are saved for the lifetimes of messages; the state itself is not
-    /// used after a restart.
+    /// used after a restart. The hooks of network managers call this at every event: nothing is saved if nothing has changed.
     pub fn note_link(&self, link: Uplink) {
         let now = self.now().running;
-        self.downtimes().note(link, now);
-        self.save(true);
+        if self.downtimes().note(link, now) {
+            self.save();
+        }
     }
 
     /// The part of its lifetime that a message of `arrival` has used at `now`. Time without an uplink for it does not
@@ -89,15 +90,19 @@ impl EngineClock {
         self.running.lock().last_jump()
     }
 
-    /// Saves the running time if a save is due or `in_any_case` is set.
-    pub fn save(&self, in_any_case: bool) {
-        let mut running = self.running.lock();
-        let saved = (in_any_case || running.should_save()).then(|| running.to_save());
-        drop(running);
-        if let Some(Err(error)) = saved.map(|saved| {
-            let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
-            CLOCK.save(&self.state, &text)
-        }) {
+    /// Saves the running time if the last save is ten minutes ago, or an hour if `is_rare`, which is then asked.
+    pub fn save_if_due(&self, is_rare: impl FnOnce() -> bool) {
+        let should_save = |is_rare| self.running.lock().should_save(is_rare);
+        if should_save(false) && should_save(is_rare()) {
+            self.save();
+        }
+    }
+
+    /// Saves the running time.
+    pub fn save(&self) {
+        let saved = self.running.lock().to_save();
+        let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
+        if let Err(error) = CLOCK.save(&self.state, &text) {
             trouble("saving the clock", &error);
         }
     }

@@ -206,7 +206,7 @@ impl NewConnection {
         }
         let (served_by, stream) = (Arc::clone(inbound), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
-        let serve = move || serve(&served_by, stream, client, &slot, policy);
+        let serve = move || serve(&served_by, stream, client, slot, policy);
         match inbound.threads.run(Box::new(serve)) {
             Ok(()) => inbound.intake.counters.count(Count::ConnectionsTaken),
             Err(error) => {
@@ -228,18 +228,16 @@ impl NewConnection {
     }
 }
 
-fn serve(
-    inbound: &Arc<Inbound>,
-    stream: Arc<TcpStream>,
-    client: IpAddr,
-    slot: &Slot,
-    policy: ListenerPolicy,
-) {
+fn serve(inbound: &Arc<Inbound>, stream: Arc<TcpStream>, client: IpAddr, slot: Slot, policy: ListenerPolicy) {
     let site = inbound.site();
     // The hook has logged the panic. This connection is closed and its message dropped; the others continue.
-    let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+    let _ = panic::catch_unwind(AssertUnwindSafe(move || {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &inbound.intake, slot, &mut transport, client).by(policy).serve();
+        Connection::new(&site, &inbound.intake, &slot, &mut transport, client).by(policy).serve();
+        // The slot holds the socket too. Without it the close is all that is left to do; the end of TLS is worth a slot.
+        if matches!(transport, ServerTransport::Plain(_)) {
+            drop(slot);
+        }
     }));
 }
 

@@ -54,7 +54,7 @@ const REFUSALS_A_MINUTE: u32 = 60;
 #[derive(Debug, Default)]
 pub struct ConnectionSlots {
     open: Lock<Open>,
-    /// Notified when a connection ends, and when the daemon begins to stop.
+    /// Notified when the daemon begins to stop, and from then on when a connection ends.
     ended: Condvar,
     stopping: AtomicBool,
     rates: Lock<Rates>,
@@ -381,7 +381,11 @@ impl Drop for Slot {
         open.strangers -= u64::from(self.connection.stranger.load(Ordering::SeqCst));
         open.release(self.address());
         drop(open);
-        self.slots.ended.notify_all();
+        // Before, nobody waits for the end of a connection, and telling nobody would cost a system call. `stop` looks at the
+        // connections after it has begun to stop, so it either sees this one gone or is told.
+        if self.slots.is_stopping() {
+            self.slots.ended.notify_all();
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 //! system calls of a small message.
 //!
 //! ```text
-//! run(work) ─ somebody waits? ─ yes ─▶ that thread does it
+//! run(work) ─ somebody waits? ─ yes ─▶ that thread does it: of several the one that began to wait last
 //!                             └ no ──▶ a new thread: the work ─▶ waits for more, LINGER at most ─▶ ends
 //!                                                  ▲──────────────┘
 //! ```
+//!
+//! Work is handed to one thread, and only that one wakes up. With few connections the others end soon.
 
 use crate::sys::lock::{Lock, wait_while};
 use crate::sys::thread;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar};
@@ -26,22 +27,22 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads of connections.
 pub struct ConnectionThreads {
-    state: Lock<State>,
-    handed_over: Condvar,
+    /// Those that wait, the latest last.
+    waiting: Lock<Vec<Arc<Waiting>>>,
     linger: Duration,
 }
 
 impl Default for ConnectionThreads {
     fn default() -> Self {
-        Self { state: Lock::default(), handed_over: Condvar::new(), linger: LINGER }
+        Self { waiting: Lock::default(), linger: LINGER }
     }
 }
 
+/// A thread that waits for work.
 #[derive(Default)]
-struct State {
-    waiting: usize,
-    /// Never more than threads are waiting.
-    handed_over: VecDeque<Work>,
+struct Waiting {
+    work: Lock<Option<Work>>,
+    handed_over: Condvar,
 }
 
 impl fmt::Debug for ConnectionThreads {
@@ -53,7 +54,7 @@ impl fmt::Debug for ConnectionThreads {
 impl ConnectionThreads {
     /// Whether the next [`Self::run`] needs a new thread. Another caller may be first.
     pub fn is_new_needed(&self) -> bool {
-        !self.state.lock().has_free()
+        self.waiting.lock().is_empty()
     }
 
     /// Has a thread do the work at once. A panic must not leave `work`.
@@ -61,42 +62,39 @@ impl ConnectionThreads {
     /// # Errors
     /// A new thread is needed, and the system has none.
     pub fn run(self: &Arc<Self>, work: Work) -> io::Result<()> {
-        let mut state = self.state.lock();
-        if state.has_free() {
-            state.handed_over.push_back(work);
-            // Whoever is woken wants the lock.
-            drop(state);
-            self.handed_over.notify_one();
+        let mut waiting = self.waiting.lock();
+        if let Some(thread) = waiting.pop() {
+            // Before the lock is released: a thread that is not in the list any more has its work.
+            *thread.work.lock() = Some(work);
+            drop(waiting);
+            thread.handed_over.notify_one();
             return Ok(());
         }
-        drop(state);
+        drop(waiting);
         let this = Arc::clone(self);
         thread::start("connection", move || {
-            let mut next = Some(work);
+            let (own, mut next) = (Arc::default(), Some(work));
             while let Some(work) = next {
                 work();
-                next = this.wait();
+                next = this.wait(&own);
             }
         })
     }
 
     /// Waits for more to do.
-    fn wait(&self) -> Option<Work> {
-        let mut state = self.state.lock();
-        if state.waiting >= WAITING_MAX {
+    fn wait(&self, own: &Arc<Waiting>) -> Option<Work> {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= WAITING_MAX {
             return None;
         }
-        state.waiting += 1;
-        let mut state =
-            wait_while(&self.handed_over, state, self.linger, |state| state.handed_over.is_empty());
-        state.waiting -= 1;
-        state.handed_over.pop_front()
-    }
-}
-
-impl State {
-    fn has_free(&self) -> bool {
-        self.waiting > self.handed_over.len()
+        waiting.push(Arc::clone(own));
+        drop(waiting);
+        let work = wait_while(&own.handed_over, own.work.lock(), self.linger, |work| work.is_none()).take();
+        work.or_else(|| {
+            self.waiting.lock().retain(|other| !Arc::ptr_eq(other, own));
+            // Work may have come between the end of the wait and the lock.
+            own.work.lock().take()
+        })
     }
 }
 
@@ -125,8 +123,8 @@ mod tests {
 
     fn wait_until_waiting(threads: &ConnectionThreads, count: usize) {
         let begun = std::time::Instant::now();
-        while threads.state.lock().waiting != count {
-            assert!(begun.elapsed() < LONG, "{} are waiting", threads.state.lock().waiting);
+        while threads.waiting.lock().len() != count {
+            assert!(begun.elapsed() < LONG, "{} are waiting", threads.waiting.lock().len());
             thread::sleep(Duration::from_millis(1));
         }
     }

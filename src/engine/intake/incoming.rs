@@ -382,7 +382,7 @@ impl Incoming<'_> {
         let offset = staging.position()?;
         staging.write(&buffer)?;
         let octets = buffer.len() as u64;
-        self.content = PartialContent::File { first, staging, offset, octets };
+        self.content = PartialContent::File { first, staging: Box::new(staging), offset, octets };
         Ok(())
     }
 
@@ -414,7 +414,12 @@ impl Incoming<'_> {
         let (origin, arrival) = (self.submission.client.clone(), self.arrival);
         let dated = self.submission.dated.or(self.is_dated.then_some(arrival));
         let description = Description { envelope, origin, arrival, digest: self.digest, dated };
-        let mut entry = self.intake.queue.stage(copy.id, &description)?;
+        let queue = &self.intake.queue;
+        let mut entry = if self.submission.is_new {
+            queue.stage(copy.id, &description)?
+        } else {
+            queue.stage_on_disk(copy.id, &description)?
+        };
         entry.write(copy.via.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))

@@ -19,6 +19,7 @@ use crate::mail::address::{ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::drop::{DropEnvelope, Sender};
+use crate::store::queue::Queue;
 use crate::store::{free_space, has_room};
 use crate::sys::user;
 use std::io;
@@ -41,12 +42,13 @@ pub struct Submitted {
     pub unreachable: Vec<(Mailbox, NoRoute)>,
 }
 
-/// Whether the disk has room for a message of `octets` octets beside `limits.free_space`. A file system that cannot be
-/// asked counts as having room: if it is full, the write fails.
+/// Whether the disk has room for a message of `octets` octets beside `limits.free_space` and what lies in memory. A file system
+/// that cannot be asked counts as having room: if it is full, the write fails.
 #[must_use]
-pub fn has_room_for(site: &Site, octets: u64) -> bool {
+pub fn has_room_for(site: &Site, queue: &Queue, octets: u64) -> bool {
     let space = free_space(&site.settings.state);
-    !space.is_ok_and(|space| !has_room(space, site.settings.limits.free_space, octets))
+    let kept = site.settings.limits.free_space.saturating_add(queue.memory_octets());
+    !space.is_ok_and(|space| !has_room(space, kept, octets))
 }
 
 /// The submission of a user of this host with this envelope.

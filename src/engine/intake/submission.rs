@@ -55,6 +55,8 @@ pub struct Submission {
     pub dated: Option<Now>,
     /// Whether other mail waits while this message is stored: a mailbox that does not take it at once fails.
     pub is_hurried: bool,
+    /// Whether it may begin in memory: no part of it can have been on the disk before.
+    pub is_new: bool,
 }
 
 impl Submission {
@@ -72,6 +74,7 @@ impl Submission {
             login: None,
             dated: None,
             is_hurried: false,
+            is_new: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl Submission {
         Self {
             origin: Some(origin),
             counter: Some(Count::ByDrop),
+            is_new: true,
             ..Self::internal(reverse_path, recipients, client)
         }
     }
@@ -113,6 +117,14 @@ impl Submission {
     ) -> Self {
         let ServerTransaction { reverse_path, parameters, recipients } = transaction;
         let internal = Self::internal(reverse_path, recipients, client);
-        Self { parameters, origin: Some(origin), counter: Some(counter), is_own, login, ..internal }
+        Self {
+            parameters,
+            origin: Some(origin),
+            counter: Some(counter),
+            is_own,
+            login,
+            is_new: true,
+            ..internal
+        }
     }
 }

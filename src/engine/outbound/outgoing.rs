@@ -186,18 +186,8 @@ impl<'a> Outgoing<'a> {
         if !self.head.is_empty() && !pass(&self.head) {
             return Ok(());
         }
-        let mut left = self.entry.message_octets().saturating_sub(self.offset);
-        let size = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, BODY_PIECE_OCTETS);
-        let (mut content, mut piece) = (self.entry.content(self.offset), vec![0; size]);
-        while left > 0 {
-            let length = content.read(&mut piece)?;
-            if length == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            left = left.saturating_sub(length as u64);
-            if !pass(piece.get(..length).unwrap_or_default()) {
-                return Ok(());
-            }
+        if !each_piece(self.entry, self.offset, &mut pass)? {
+            return Ok(());
         }
         if let Some(mut recoder) = recoder {
             out.clear();
@@ -206,6 +196,27 @@ impl<'a> Outgoing<'a> {
         }
         Ok(())
     }
+}
+
+/// Passes an entry's message on, from an offset to its end. False if `take` wants no more.
+fn each_piece(entry: &Entry, offset: u64, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    let mut content = entry.content(offset);
+    if let Some(octets) = content.rest() {
+        return Ok(octets.is_empty() || take(octets));
+    }
+    let mut left = entry.message_octets().saturating_sub(offset);
+    let mut piece = vec![0; usize::try_from(left).unwrap_or(usize::MAX).clamp(1, BODY_PIECE_OCTETS)];
+    while left > 0 {
+        let length = content.read(&mut piece)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.saturating_sub(length as u64);
+        if !take(piece.get(..length).unwrap_or_default()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The size of `octets` when their line ends are CRLF.
@@ -262,10 +273,10 @@ fn redated(header: &[u8], date: WallTime) -> Vec<u8> {
 fn start(entry: &Entry) -> io::Result<Option<Vec<u8>>> {
     let (mut content, mut start) = (entry.content(0), Vec::new());
     loop {
-        let known = start.len();
-        start.resize(known + known.max(PIECE_OCTETS), 0);
-        let length = content.read(start.get_mut(known..).unwrap_or_default())?;
-        start.truncate(known + length);
+        // A resize would clear the piece octet by octet.
+        let mut piece = vec![0; start.len().max(PIECE_OCTETS)];
+        let length = content.read(&mut piece)?;
+        start.extend_from_slice(piece.get(..length).unwrap_or_default());
         // Only the line after it shows that the header section is complete.
         let is_over =
             |start: &[u8]| start.get(section(start).len()..).is_some_and(|rest| rest.contains(&b'\n'));

@@ -45,12 +45,13 @@ pub struct Attempt {
     pub entry: Arc<Entry>,
     /// Its entry in the index.
     pub pending: Pending,
-    /// Places of recipients in the envelope's list, with their outcomes; `None`: nothing was learnt, and the recipient
-    /// is tried again.
+    /// Places of recipients in the envelope's list, the lowest first, with their outcomes; `None`: nothing was learnt, and the
+    /// recipient is tried again.
     pub outcomes: Vec<(usize, Option<Outcome>)>,
     /// The host and address that the message was sent to, for the log.
     pub relay: String,
-    /// The places of recipients whose delivery the next hop reports, so that this host does not (RFC 3461 §5.2.1).
+    /// The places of recipients whose delivery the next hop reports, so that this host does not (RFC 3461 §5.2.1); the lowest
+    /// first.
     pub passed_on: Vec<usize>,
     /// Failures of the hop that the message was to blame for: it waits at least the step for this number of attempts.
     pub failures: u32,
@@ -75,10 +76,12 @@ impl Attempt {
         self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|&(i, _)| i).collect()
     }
 
-    /// Notes the outcomes of the recipients at these places.
+    /// Notes the outcomes of the recipients at these places, which are in the order of [`Self::untried`].
     pub fn note(&mut self, places: &[usize], outcomes: Vec<Option<Outcome>>) {
+        // It goes through the list once: a message may have ten thousand recipients.
+        let mut slots = self.outcomes.iter_mut();
         for (place, outcome) in places.iter().zip(outcomes) {
-            if let Some(slot) = self.outcomes.iter_mut().find(|(i, _)| i == place) {
+            if let Some(slot) = slots.find(|(i, _)| i == place) {
                 slot.1 = outcome;
             }
         }

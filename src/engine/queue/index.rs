@@ -29,7 +29,7 @@
 //! | due | a message is due, but no worker is there | a due time, `submit` | `next` starts a worker |
 //! | without a place | due, but all connections that it may use are taken | `next` | another worker ends or gives way |
 //! | working | it has one worker or several | `next` | `worker_ended` |
-//! | lingering | working, and a worker keeps an open connection without a message | `linger` | `submit`, or the end of its patience |
+//! | lingering | working, and a worker keeps an open connection without a message | `linger` | `submit`, a failure of the hop, or the end of its patience |
 //! | giving way | a worker was silent for too long while other hops lack a place | `gives_way` | `gave_way`, `hop_answered` |
 //! | paused | the hop failed, and nothing is tried | `hop_failed` | its time, a flush, a reload, the link |
 //! | trying | the pause is over, and one worker tries the hop | `next` | `hop_succeeded`, `hop_failed`, `gave_way` |
@@ -76,7 +76,7 @@ use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Condvar};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 /// Where a copy of a queued message goes next.
@@ -164,6 +164,10 @@ struct Inner {
     /// Whether all messages, urgent ones or none are handed out for other hosts.
     link: Uplink,
     stopping: bool,
+    /// The forwarder waits for a change.
+    is_asleep: bool,
+    /// The forwarder is to look again before it waits.
+    is_woken: bool,
 }
 
 impl QueueIndex {
@@ -209,8 +213,7 @@ impl QueueIndex {
             }
             None => {
                 inner.wait(hop, pending, now);
-                drop(inner);
-                self.changed.notify_one();
+                self.tell(inner);
             }
         }
     }
@@ -223,8 +226,18 @@ impl QueueIndex {
 
     /// Lets a message wait again that was taken but not tried: the schedule has already released it.
     pub fn put_back_untried(&self, hop: Hop, pending: Pending, due: Duration) {
-        self.inner.lock().wait(hop, pending, due);
-        self.changed.notify_one();
+        let mut inner = self.inner.lock();
+        inner.wait(hop, pending, due);
+        self.tell(inner);
+    }
+
+    /// Wakes the forwarder, if it sleeps: telling nobody would cost a system call.
+    fn tell(&self, inner: MutexGuard<'_, Inner>) {
+        let is_asleep = inner.is_asleep;
+        drop(inner);
+        if is_asleep {
+            self.changed.notify_one();
+        }
     }
 
     /// Takes the next message that is due at a hop. `None`: nothing is due, the daemon stops, or the hop pauses and
@@ -236,13 +249,14 @@ impl QueueIndex {
             return None;
         }
         let state = inner.hops.get_mut(hop)?;
-        if state.breaker.is_open(now) && state.workers > 1 {
+        if !state.hands_out(now) {
             return None;
         }
         state.take_due(now, link_for(inner.link, hop), &inner.messages)
     }
 
-    /// Waits up to `patience` for a message for a hop, as an idle worker that [`Self::submit`] finds.
+    /// Waits up to `patience` for a message for a hop, as an idle worker that [`Self::submit`] finds. At a hop that pauses
+    /// nobody waits: its messages would be tried over a connection that may be as dead as the one that failed.
     #[must_use]
     pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Pending> {
         let worker = Arc::new(IdleWorker::default());
@@ -253,6 +267,9 @@ impl QueueIndex {
                 return None;
             }
             let state = inner.hops.get_mut(hop)?;
+            if !state.hands_out(now) {
+                return None;
+            }
             if let Some(pending) = state.take_due(now, link, &inner.messages) {
                 return Some(pending);
             }
@@ -471,7 +488,7 @@ mod tests {
         index.submit(hop("a.example"), pending(1), seconds(0));
         index.submit(hop("b.example"), pending(2), seconds(0));
         let failed = index.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
-        assert_eq!(failed, (seconds(60), vec![]));
+        assert_eq!(failed, (Some(seconds(60)), vec![]));
         assert_eq!(index.next(seconds(2), CAPS), Next::Work(hop("b.example")));
         assert_eq!(index.take(&hop("b.example"), seconds(2)), Some(pending(2)));
         index.worker_ended(&hop("b.example"));

@@ -8,7 +8,7 @@
 //! | caller | calls | when |
 //! | --- | --- | --- |
 //! | `engine::daemon` | [`Manager::load`], [`Manager::reload`], [`Manager::sync_removals`] | start, SIGHUP, stop |
-//! | the forwarder | [`Manager::look_after`], [`Manager::hop_failed`] | each minute; no thread for a worker |
+//! | the forwarder | [`Manager::look_after`], [`Manager::keep_saving`], [`Manager::hop_failed`] | each minute; each round; no thread for a worker |
 //! | a remote worker | [`Manager::guard`], [`Manager::begin_attempt`], [`Manager::end_attempt`], [`Manager::hop_failed`], [`Manager::fail_all`] | each message |
 //! | the local worker | [`Manager::guard`], [`Manager::begin_attempt`], [`Manager::end_attempt`]; for digests `put_at_hops` and `remove` | each message |
 //! | the control socket | [`Manager::end_attempt`], `load_summary`, `index`, `queue` | an operator lists, holds, releases, removes or bounces |
@@ -32,6 +32,7 @@ use super::digest_entries;
 use super::enqueue::{Enqueue, hop_of};
 use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
 use super::news::{self, DelayWatch};
+use super::saver::Saver;
 use super::spool::Spool;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::{Site, SiteHandle, current};
@@ -71,6 +72,8 @@ pub struct Manager {
     pub clock: Arc<EngineClock>,
     /// The recipients that attempts are under way for.
     pub claims: Claims,
+    /// What was done about messages in memory.
+    pub saver: Saver,
     unsynced_removals: AtomicUsize,
     delays: DelayWatch,
     spool: Spool,
@@ -95,6 +98,7 @@ impl Manager {
             clock: Arc::clone(&intake.clock),
             intake,
             claims: Claims::default(),
+            saver: Saver::default(),
             unsynced_removals: AtomicUsize::new(0),
             delays: DelayWatch::default(),
             spool: Spool::default(),
@@ -207,6 +211,8 @@ impl Manager {
 
     /// Puts the whole queue in the index again, after the routes have changed.
     pub fn reload(&self) {
+        // The grace may be shorter now.
+        *self.saver.next_look.lock() = Duration::ZERO;
         self.index.clear_hops();
         self.load();
     }
@@ -228,7 +234,10 @@ impl Manager {
         }
         self.index.forget_message(entry.id());
         self.intake.digests.forget(entry.id());
-        if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
+        // One that lay in memory leaves nothing that could come back.
+        if !entry.is_in_memory()
+            && self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX
+        {
             self.sync_removals();
         }
     }

@@ -10,6 +10,8 @@
 //! | `news` | what a sender has to be told |
 //! | `digest_entries` | messages that wait for a digest |
 //! | `schedule` | when `queue.schedule` fires |
+//! | `saver` | what is known about moves from memory to the disk |
+//! | `saving` | when messages move from memory to the disk |
 //! | `spool` | files in the queue that are no messages, and files that a crash left |
 //!
 //! This room has no thread and no connection: the workers, the control socket and the alarm call it. The queue files
@@ -21,6 +23,8 @@ pub mod enqueue;
 pub mod index;
 pub mod manager;
 pub mod news;
+pub mod saver;
+pub mod saving;
 pub mod schedule;
 pub mod spool;
 

@@ -7,6 +7,7 @@
 //! ┌▶ Manager::look_after    once a minute while mail waits: sweep tmp/, give up kept mail, report delays
 //! │  housekeeping           each round: alarms, saved clock, saved counters (engine::daemon)
 //! │  Schedule::fires        then everything is flushed
+//! │  Manager::keep_saving   messages move from memory to the disk
 //! │  QueueIndex::wait       ─ Work(hop) ─▶ start a worker thread
 //! └──────────────────────── ─ Wait ─▶ the next due time, new mail, a change, or the longest sleep has come
 //!                           ─ Stop ─▶ the thread ends
@@ -16,6 +17,7 @@
 //! | --- | --- |
 //! | at the earliest due time or end of a pause | `QueueIndex::next` gives it |
 //! | at once | a message came in or was put back, a worker ended, a hop answered, a flush, the link, a stop |
+//! | when a message in memory is due to move to the disk | `queue.memory_grace` ends |
 //! | after a minute, or `alarm.stuck_after` if that is shorter | jumps of the clock, the schedule and alarms must be noticed |
 //! | after five minutes, if nothing is queued, and no schedule, token or dead man's switch needs a look each minute | an idle box should sleep |
 //!
@@ -71,7 +73,7 @@ impl Forwarder {
             if schedule.fires(&site, now) {
                 manager.index.flush(now.running);
             }
-            let longest = longest_sleep(&site, manager.index.size().0);
+            let longest = longest_sleep(&site, manager.index.size().0).min(manager.keep_saving(&site));
             match manager.index.wait(now.running, caps(&site), longest) {
                 Next::Work(hop) => self.start_worker(hop),
                 Next::Wait(_) => {}
@@ -108,6 +110,7 @@ impl Forwarder {
     pub fn pass(&self) -> Option<Duration> {
         let manager = &self.manager;
         manager.look_after(manager.clock.now());
+        manager.save_aged();
         loop {
             let now = manager.clock.now();
             match manager.index.next(now.running, caps(&manager.site())) {

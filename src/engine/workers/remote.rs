@@ -57,6 +57,7 @@ use crate::rules::message::recode::HopSupport;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{ClientTransaction, SessionEnd};
+use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::sys;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,10 +96,7 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
                 let _ = manager.index.gave_way(&hop, pending, manager.clock.now().running);
                 return;
             }
-            HopVerdict::Pauses(failure) => {
-                conversation.leave();
-                return pause(manager, &hop, pending, &failure);
-            }
+            HopVerdict::Pauses(_) => return conversation.leave(),
             HopVerdict::NextSmarthost => {
                 conversation.leave();
                 continue;
@@ -121,9 +119,12 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     }
 }
 
-/// Pauses a hop that failed with a message that was put back.
-fn pause(manager: &Manager, hop: &Hop, pending: Pending, failure: &RouteFailure) {
-    manager.hop_failed(hop, None, failure);
+/// Settles an attempt with which the hop has failed. The hop pauses before the message waits again: another worker would
+/// take it, and fail with it too.
+fn pause(manager: &Manager, hop: &Hop, attempt: Attempt, failure: &RouteFailure) {
+    let (pending, pause) = (attempt.pending, manager.pause_hop(hop, failure));
+    manager.end_attempt(hop, attempt, Again::WhenHopWorks);
+    manager.hop_paused(hop, None, pause, failure);
     if failure.refusal.is_some() {
         manager.log_waiting(hop, pending, &failure.reason);
     }
@@ -194,7 +195,11 @@ fn deliver(
         judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end)
     };
     let again = match &verdict {
-        HopVerdict::Pauses(_) | HopVerdict::GaveWay => Again::WhenHopWorks,
+        HopVerdict::Pauses(failure) => {
+            pause(manager, hop, attempt, failure);
+            return verdict;
+        }
+        HopVerdict::GaveWay => Again::WhenHopWorks,
         // A host that hangs at the same message again has not answered it.
         HopVerdict::MessageFailed => Again::AtOnce,
         _ => {
@@ -215,7 +220,8 @@ fn send(
     let entry = Arc::clone(&attempt.entry);
     loop {
         let envelope = &entry.description().envelope;
-        let untried = attempt.untried();
+        let mut untried = attempt.untried();
+        untried.truncate(RECIPIENTS_PER_TRANSACTION);
         let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
         if recipients.is_empty() {
             return None;

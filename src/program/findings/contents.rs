@@ -20,7 +20,7 @@
 //! caller gives those rights up, and [`Seen::read`] opens files as the daemon does.
 
 use super::report::CheckReport;
-use super::{doubts, files};
+use super::{doubts, files, memory};
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems};
 use crate::engine::host::aliases_file::AliasFinding;
 use crate::engine::host::client_certificate::CertificateFiles;
@@ -101,6 +101,7 @@ pub fn look(
     if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
         report.problem(None, text);
     }
+    memory::find(settings, places, runs_as.as_ref().map(|user| user.uid), &mut report);
     // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
     let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
     let mboxes = mboxes::faults(settings, writer);

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`files`] | every path that the settings name | what is missing, or can't be used by the user who serves |
 //! | [`contents`] | keys, certificates, users, aliases, mboxes | what the program could not read at its start |
+//! | [`memory`] | the directory of `queue.memory` | what would not lie in memory |
 //! | [`doubts`] | routes, names and sockets, together | mail that would be lost, or go where nobody expects it |
 //!
 //! | command | calls | shows |
@@ -23,4 +24,5 @@
 pub mod contents;
 pub mod doubts;
 pub mod files;
+pub mod memory;
 pub mod report;

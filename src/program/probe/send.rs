@@ -21,13 +21,13 @@ use crate::engine::probe::walk::{Mark, ProbeNews};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
+use crate::program::privileges;
 use crate::program::remote::client::ask;
 use crate::protocol::request::{Change, Request, Selection};
 use crate::rules::advice::step::Stage;
 use crate::rules::pacing::downtime::Uplink;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
-use crate::store::queue::Queue;
 use crate::sys::lock::Lock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub(super) fn send(
 }
 
 fn open(site: Site, agent: Option<Arc<DeliveryAgent>>) -> Result<Daemon, StoreError> {
-    let queue = Queue::open(&site.settings.state, None)?;
+    let queue = privileges::open_queue(&site.settings, None)?;
     let drops = DropDirectory::open(&site.settings.state, None)?;
     Ok(Daemon::new(site, queue, drops, agent))
 }

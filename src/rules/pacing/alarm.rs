@@ -19,6 +19,8 @@ pub enum Reason {
     Held,
     /// This route has not worked for too long.
     Route(String),
+    /// Messages that lie in memory cannot be saved.
+    Memory,
     /// The token of this login is missing, or refused for good.
     Token(String),
 }
@@ -31,6 +33,7 @@ impl Reason {
             Self::Stuck => "stuck",
             Self::Held => "held",
             Self::Route(_) => "route",
+            Self::Memory => "memory",
             Self::Token(_) => "token",
         }
     }

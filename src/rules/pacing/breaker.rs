@@ -82,10 +82,10 @@ impl Breaker {
     }
 
     /// The route has failed and pauses for `step`, the step for `self.failures_with(…)`. A connection that started
-    /// before the pause and fails during it is no news and does not lengthen the back-off.
-    pub fn failed(&mut self, now: Duration, step: Duration, failure: RouteFailure) {
+    /// before the pause and fails during it is no news and does not lengthen the back-off: false.
+    pub fn failed(&mut self, now: Duration, step: Duration, failure: RouteFailure) -> bool {
         if self.pause.as_ref().is_some_and(|pause| !pause.trying && now < pause.until) {
-            return;
+            return false;
         }
         let RouteFailure { reason, refusal } = failure;
         self.failures = self.failures_with(refusal.is_some());
@@ -96,6 +96,7 @@ impl Breaker {
             *latest = Some(now);
         }
         self.pause = Some(Pause { until: now.saturating_add(step), reason, refusal, trying: false });
+        true
     }
 
     /// The one try was postponed without a result: it may start again.
@@ -123,9 +124,16 @@ impl Breaker {
         self.pause = None;
     }
 
-    /// Ends the pause and keeps the back-off: one message had failed, not the route.
+    /// Whether the one try after a pause is under way.
+    #[must_use]
+    pub fn is_trying(&self) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.trying)
+    }
+
+    /// The one try has shown that one message had failed, not the route: ends the pause and keeps the back-off. A pause that
+    /// began since, by the failure of another connection, goes on.
     pub fn resume(&mut self) {
-        self.pause = None;
+        self.pause.take_if(|pause| pause.trying);
     }
 
     /// Failures in a row.
@@ -244,6 +252,9 @@ mod tests {
         };
         let counts = [fail(1, &refused()), fail(2, &refused()), fail(3, &over_limit), fail(4, &over_limit)];
         assert_eq!((counts, fail(5, &refused())), ([1, 2, 1, 2], 1));
+        breaker.resume();
+        assert!(breaker.pause().is_some(), "the pause of another connection goes on");
+        assert!(breaker.admit(at(6)));
         breaker.resume();
         assert!(breaker.pause().is_none() && breaker.failing_since().is_some());
         assert_eq!(breaker.failures_with(false), 2, "the back-off is kept");

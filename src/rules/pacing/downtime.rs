@@ -52,14 +52,16 @@ pub struct Downtime {
 }
 
 impl Downtime {
-    /// The way out is closed.
-    pub fn begin(&mut self, now: Duration) {
+    /// The way out is closed. Returns false if it was before.
+    pub fn begin(&mut self, now: Duration) -> bool {
+        let was_closed = self.since.is_some();
         self.since.get_or_insert(now);
+        !was_closed
     }
 
-    /// The way out is open again.
-    pub fn end(&mut self, now: Duration) {
-        let Some(since) = self.since.take() else { return };
+    /// The way out is open again. Returns false if it was before.
+    pub fn end(&mut self, now: Duration) -> bool {
+        let Some(since) = self.since.take() else { return false };
         self.spans.push((since, now));
         if self.spans.len() > SPANS_MAX {
             let (from, _) = self.spans.remove(0);
@@ -67,6 +69,7 @@ impl Downtime {
                 oldest.0 = from;
             }
         }
+        true
     }
 
     /// How much of the time from `from` to `now` had no way out.
@@ -84,7 +87,7 @@ impl Downtime {
         let micros = |text: &str| text.parse().ok().map(Duration::from_micros);
         for word in text.split_ascii_whitespace() {
             match word.split_once('-')? {
-                (since, "") => downtime.begin(micros(since)?),
+                (since, "") => drop(downtime.begin(micros(since)?)),
                 (from, to) => {
                     downtime.begin(micros(from)?);
                     downtime.end(micros(to)?);
@@ -113,12 +116,12 @@ pub struct Downtimes {
 }
 
 impl Downtimes {
-    /// Records the state of the link from now on.
-    pub fn note(&mut self, link: Uplink, now: Duration) {
+    /// Records the state of the link from now on. Returns false if that was known.
+    pub fn note(&mut self, link: Uplink, now: Duration) -> bool {
         let closed = [(&mut self.all, link == Uplink::Down), (&mut self.ordinary, link != Uplink::Up)];
-        for (downtime, is_closed) in closed {
-            if is_closed { downtime.begin(now) } else { downtime.end(now) }
-        }
+        let changes = closed
+            .map(|(downtime, is_closed)| if is_closed { downtime.begin(now) } else { downtime.end(now) });
+        changes.contains(&true)
     }
 
     /// The spans without a way out for a message.
@@ -204,7 +207,7 @@ mod tests {
         let mut downtime = Downtime::default();
         for step in 0..5 {
             assert_eq!(Downtime::parse(&downtime.to_string()), Some(downtime.clone()));
-            if step % 2 == 0 { downtime.begin(secs(step)) } else { downtime.end(secs(step)) }
+            assert!(if step % 2 == 0 { downtime.begin(secs(step)) } else { downtime.end(secs(step)) });
         }
         for text in ["1", "a-b", "-1", "1-2-3", "1--2"] {
             assert_eq!(Downtime::parse(text), None, "{text}");

@@ -19,6 +19,8 @@ use std::time::Duration;
 const JUMP_MIN_MICROS: u128 = 60_000_000;
 /// The shortest time between two saves: each is a write to flash. A power cut loses at most this much of all ages.
 const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+/// The same while no message waits whose age would count: then a power cut only makes periods such as `heartbeat.every` longer.
+const RARE_SAVE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The state on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,10 +120,11 @@ impl RunningClock {
         self.now.last_jump
     }
 
-    /// Whether the last save is ten minutes old, or of another boot.
+    /// Whether the last save is of another boot, or ten minutes old; `is_rare`: an hour.
     #[must_use]
-    pub fn should_save(&self) -> bool {
-        self.saved_at.is_none_or(|at| self.now.running.saturating_sub(at) >= SAVE_INTERVAL)
+    pub fn should_save(&self, is_rare: bool) -> bool {
+        let interval = if is_rare { RARE_SAVE_INTERVAL } else { SAVE_INTERVAL };
+        self.saved_at.is_none_or(|at| self.now.running.saturating_sub(at) >= interval)
     }
 
     /// The state to write now: when [`Self::should_save`] returns true, and at the end.
@@ -237,9 +240,9 @@ mod tests {
         for (known, boot_id, saves) in [(None, 7, true), (Some(saved()), 8, true), (Some(saved()), 7, false)]
         {
             let mut clock = RunningClock::resume(known, wall(40 * YEAR + 1), secs(301), boot_id);
-            assert_eq!(clock.should_save(), saves);
+            assert_eq!((clock.should_save(false), clock.should_save(true)), (saves, saves));
             clock.to_save();
-            assert!(!clock.should_save());
+            assert!(!clock.should_save(false));
         }
     }
 
@@ -261,17 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_saved_every_ten_minutes_at_most() {
-        let mut clock = RunningClock::resume(None, wall(0), secs(0), 1);
-        let mut saves = 0;
-        for second in 0..=3600 {
-            clock.look(wall(second), secs(second));
-            if clock.should_save() {
-                saves += 1;
-                assert_eq!(clock.to_save().running, secs(second));
+    fn it_is_saved_every_ten_minutes_at_most_and_every_hour_while_no_mail_waits() {
+        for (is_rare, expected) in [(false, 13), (true, 3)] {
+            let mut clock = RunningClock::resume(None, wall(0), secs(0), 1);
+            let mut saves = 0;
+            for second in 0..=7200 {
+                clock.look(wall(second), secs(second));
+                if clock.should_save(is_rare) {
+                    saves += 1;
+                    assert_eq!(clock.to_save().running, secs(second));
+                }
             }
+            assert_eq!(saves, expected, "and the first time");
         }
-        assert_eq!(saves, 7, "and the first time");
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl StagedFile {
             Err(_) => (without_name(directory)?, None),
         };
         let name = TemporaryPlace::Elsewhere(Box::new(Nameless));
-        let name = TemporaryName { place: name, name: String::new(), moved: true };
+        let name = TemporaryName { place: name, name: String::new(), moved: true, room: None };
         Ok(Self { overflow, ..Self::new(name, file.into()) })
     }
 

@@ -80,8 +80,11 @@ impl Syncs {
     /// An I/O error about the descriptor.
     #[allow(clippy::unnecessary_cast, reason = "the widths differ between systems")]
     pub fn enter(&self, directory: &Arc<OwnedFd>) -> io::Result<Turn<'_>> {
-        let stat = fstat(directory)?;
-        Ok(self.enter_by_key((stat.st_dev as u64, stat.st_ino as u64), directory))
+        let is_known = |place: &&Arc<Place>| Arc::ptr_eq(&place.directory, directory);
+        let known = self.0.lock().iter().find(is_known).map(|place| place.key);
+        let key =
+            known.map_or_else(|| fstat(directory).map(|stat| (stat.st_dev as u64, stat.st_ino as u64)), Ok);
+        Ok(self.enter_by_key(key?, directory))
     }
 
     /// As [`Self::enter`], with what [`Turn::key`] has told of this directory.

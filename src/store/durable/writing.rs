@@ -102,6 +102,17 @@ impl StagedFile {
         }
     }
 
+    /// Copies the first octets that were written to another file, also after a later write has failed.
+    ///
+    /// # Errors
+    /// As for [`Self::append_from`].
+    pub fn copy_start(&self, octets: u64, to: &mut Self) -> io::Result<()> {
+        let flushed = octets.min(self.flushed_octets);
+        to.copy_from(&self.file, 0, flushed)?;
+        let held = usize::try_from(octets - flushed).unwrap_or(usize::MAX);
+        to.write(self.buffer.get(..held).ok_or(io::ErrorKind::UnexpectedEof)?)
+    }
+
     /// The file with everything written so far, to copy from by offset.
     ///
     /// # Errors

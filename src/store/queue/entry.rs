@@ -11,23 +11,33 @@
 //!   [`super::Queue`] keeps such an entry, and its lock, so that no attempt delivers again.
 //! - A lazy record that could not be written is dropped: the only effect is an earlier attempt.
 //! - Content is only believed after [`Entry::verify`].
+//! - An entry that lies in memory may move to the disk while it is in use ([`super::saving`]). Its content is then read from the
+//!   file that it was loaded from, which has no name any more; the journal goes on in the new one.
 //!
 //! Reading and writing fail with the path of the file.
 
-use super::format::{Description, Header, LoadError, load, load_records};
-use super::journal::{JournalRecord, Progress, apply};
+use super::format::{Description, Header, LoadError, load, load_records, octets_at};
+use super::journal::{JournalEvent, JournalRecord, Progress, apply};
+use super::shelf::{Memory, Shelf};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
+use crate::store::room::pages;
 use crate::store::{ErrorKind, StoreError};
 use crate::sys::lock::Lock;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 /// How many octets are read at once while a message is checked.
 const VERIFY_OCTETS: usize = 64 * 1024;
+
+/// A file up to this size is read once, and kept while the entry is checked out: the envelope, the check and all that is sent
+/// come from the same octets.
+const KEPT_OCTETS: usize = 64 * 1024;
 
 /// Whether a record must survive a crash that follows it immediately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,29 +53,76 @@ pub enum Durability {
 pub struct Entry {
     id: QueueId,
     path: PathBuf,
-    file: File,
+    pub(super) file: File,
     header: Header,
     description: Description,
     damaged_records: usize,
-    journal: Lock<Journal>,
+    /// The file as it was read at the checkout, if it is small.
+    kept: Lock<Option<Arc<Vec<u8>>>>,
+    pub(super) journal: Lock<Journal>,
     settling: Lock<()>,
+    /// This process has removed the file.
+    removed: AtomicBool,
+    /// The checkout has just seen that the file is there, and nobody has asked since.
+    fresh: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Journal {
+pub(super) struct Journal {
     progress: Vec<Progress>,
     /// Synced records that could not be written; they are written in front of the next ones.
     unwritten: String,
+    pub place: Place,
+}
+
+/// Where the file lies that has the name of the entry.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// On the disk, from the start.
+    Disk,
+    /// In memory, of which it fills so many octets.
+    Memory(Arc<Memory>, usize),
+    /// On the disk: this is the file, and holds the lock.
+    Moved(File),
+}
+
+impl Place {
+    /// The file that has the name, if `loaded` is the one that the entry was loaded from.
+    fn file<'a>(&'a self, loaded: &'a File) -> &'a File {
+        if let Self::Moved(file) = self { file } else { loaded }
+    }
 }
 
 impl Entry {
-    pub(super) fn load(id: QueueId, path: PathBuf, file: File) -> Result<Self, LoadError> {
-        let loaded = load(&|buffer, offset| file.read_at(buffer, offset))?;
-        let journal = Lock::new(Journal { progress: loaded.progress, unwritten: String::new() });
-        let (header, description, damaged_records) =
-            (loaded.header, loaded.description, loaded.damaged_records);
-        let settling = Lock::default();
-        Ok(Self { id, path, file, header, description, damaged_records, journal, settling })
+    /// An entry whose file was just seen in the queue, with so many octets. `memory`: it lies there, and fills so many octets.
+    pub(super) fn load(
+        id: QueueId,
+        path: PathBuf,
+        file: File,
+        octets: u64,
+        memory: Option<(Arc<Memory>, usize)>,
+    ) -> Result<Self, LoadError> {
+        let kept = usize::try_from(octets).ok().filter(|&octets| octets <= KEPT_OCTETS);
+        let kept = kept.map(|octets| read_whole(&file, octets)).transpose()?;
+        let loaded = match &kept {
+            Some(kept) => load(&octets_at(kept), kept.len() as u64)?,
+            None => load(&|buffer, offset| file.read_at(buffer, offset), octets)?,
+        };
+        let place = memory.map_or(Place::Disk, |(memory, octets)| Place::Memory(memory, octets));
+        let journal = Lock::new(Journal { progress: loaded.progress, unwritten: String::new(), place });
+        Ok(Self {
+            id,
+            path,
+            file,
+            header: loaded.header,
+            description: loaded.description,
+            damaged_records: loaded.damaged_records,
+            kept: Lock::new(kept.map(Arc::new)),
+            journal,
+            settling: Lock::default(),
+            removed: AtomicBool::new(false),
+            fresh: AtomicBool::new(true),
+        })
     }
 
     /// To be held while outcomes are written, reported and followed by a removal, so that two workers at one message do not
@@ -77,7 +134,36 @@ impl Entry {
     /// Whether another thread or process has removed the file meanwhile.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+        // Threads of this process say so; other processes were kept out by the lock since the checkout has looked.
+        if self.removed.load(Ordering::SeqCst) || self.fresh.swap(false, Ordering::SeqCst) {
+            return self.removed.load(Ordering::SeqCst);
+        }
+        let journal = self.journal.lock();
+        journal.place.file(&self.file).metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
+    /// Whether it lies in memory: a power cut loses it.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.journal.lock().place, Place::Memory(..))
+    }
+
+    /// Removes its name.
+    pub(super) fn unlink(&self, disk: &Shelf) -> Result<(), StoreError> {
+        let mut journal = self.journal.lock();
+        let unlinked = match &mut journal.place {
+            Place::Memory(memory, octets) => memory.shelf.unlink(self.id).inspect(|()| {
+                memory.allowance.give_back(std::mem::take(octets));
+            }),
+            Place::Disk | Place::Moved(_) => disk.unlink(self.id),
+        };
+        match unlinked {
+            Err(errno) if errno != Errno::NOENT => Err(StoreError::io(disk.path_of(self.id), errno)),
+            _ => {
+                self.removed.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+        }
     }
 
     /// Its queue id.
@@ -121,7 +207,10 @@ impl Entry {
     /// # Errors
     /// The file cannot be read, or is damaged.
     pub fn history(&self) -> Result<Vec<JournalRecord>, StoreError> {
-        let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset));
+        let journal = self.journal.lock();
+        let file = journal.place.file(&self.file);
+        let size = file.metadata().map_err(|error| StoreError::io(&self.path, error))?.len();
+        let records = load_records(&|buffer, offset| file.read_at(buffer, offset), size);
         records.map_err(|error| match error {
             LoadError::Io(error) => StoreError::io(&self.path, error),
             LoadError::Corrupt(reason) => self.corrupt(reason),
@@ -137,7 +226,7 @@ impl Entry {
     /// The message, from octet `offset` on.
     #[must_use]
     pub fn content(&self, offset: u64) -> EntryContent<'_> {
-        EntryContent { entry: self, offset }
+        EntryContent { entry: self, kept: self.kept.lock().clone(), offset }
     }
 
     /// The file, and the offset of the message in it, for copying together with its size.
@@ -154,6 +243,11 @@ impl Entry {
     pub fn verify(&self) -> Result<(), StoreError> {
         let mut crc = crate::store::crc::Crc::new();
         let mut content = self.content(0);
+        if let Some(octets) = content.rest() {
+            // Fewer octets than the first line says have another checksum, or were found when they were read.
+            crc.update(octets);
+            content.offset = self.header.message_octets;
+        }
         let size = usize::try_from(self.header.message_octets).unwrap_or(usize::MAX).clamp(1, VERIFY_OCTETS);
         let mut buffer = vec![0; size];
         while content.offset < self.header.message_octets {
@@ -174,7 +268,12 @@ impl Entry {
 
     /// Applies the records, then appends them with one write. The progress changes even if the write fails: what has
     /// been delivered is delivered.
-    pub(super) fn append(&self, records: &[JournalRecord], durability: Durability) -> Result<(), StoreError> {
+    pub(super) fn append(
+        &self,
+        records: &[JournalRecord],
+        durability: Durability,
+        disk: &Shelf,
+    ) -> Result<(), StoreError> {
         let mut journal = self.journal.lock();
         let kept = journal.unwritten.len();
         if kept == 0 {
@@ -184,16 +283,48 @@ impl Entry {
             apply(record, &mut journal.progress);
             record.print(&mut journal.unwritten);
         }
+        let saved = self.make_room(&mut journal, records, disk);
+        let Journal { unwritten, place, .. } = &mut *journal;
+        let mut file = place.file(&self.file);
         // Records that failed before must be on the disk before a caller relies on the new ones.
         let must_sync = durability == Durability::Synced || kept > 0;
-        let written = (&self.file).write_all(journal.unwritten.as_bytes());
-        let result = written.and_then(|()| if must_sync { sync_data(&self.file) } else { Ok(()) });
+        let written = file.write_all(unwritten.as_bytes());
+        let result = written.and_then(|()| if must_sync { sync_data(file) } else { Ok(()) });
         match (&result, durability) {
-            (Ok(()), _) => journal.unwritten.clear(),
-            (Err(_), Durability::Lazy) => journal.unwritten.truncate(kept),
-            (Err(_), Durability::Synced) => {}
+            (Ok(()), _) => unwritten.clear(),
+            (Err(_), Durability::Lazy) => unwritten.truncate(kept),
+            // The queue keeps the entry until the disk has room again: not its octets, too.
+            (Err(_), Durability::Synced) => *self.kept.lock() = None,
         }
-        result.map_err(|error| StoreError::io(&self.path, error))
+        saved.and(result.map_err(|error| StoreError::io(&self.path, error)))
+    }
+
+    /// Before records are appended in memory: the entry moves to the disk if they have to survive a power cut, or if there is
+    /// no room for them. If it cannot, they are written where it lies, and only the former is an error.
+    fn make_room(
+        &self,
+        journal: &mut Journal,
+        records: &[JournalRecord],
+        disk: &Shelf,
+    ) -> Result<(), StoreError> {
+        let Journal { unwritten, place, .. } = &mut *journal;
+        let Place::Memory(memory, octets) = place else { return Ok(()) };
+        let lasts = |record: &JournalRecord| matches!(record.event, JournalEvent::Held | JournalEvent::Kept);
+        let must_last = records.iter().any(lasts);
+        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let more = pages(size + unwritten.len() as u64).saturating_sub(*octets);
+        if !must_last && memory.allowance.take(more) {
+            *octets += more;
+            return Ok(());
+        }
+        let saved = self.move_to(disk, journal);
+        if saved.is_err()
+            && let Place::Memory(memory, octets) = &mut journal.place
+        {
+            memory.allowance.note(more);
+            *octets += more;
+        }
+        if must_last { saved.map(drop) } else { Ok(()) }
     }
 
     /// Whether a synced record exists only in memory.
@@ -206,7 +337,35 @@ impl Entry {
 #[derive(Debug)]
 pub struct EntryContent<'a> {
     entry: &'a Entry,
+    kept: Option<Arc<Vec<u8>>>,
     offset: u64,
+}
+
+impl EntryContent<'_> {
+    /// The message from here on, if the entry keeps it in memory.
+    #[must_use]
+    pub fn rest(&self) -> Option<&[u8]> {
+        let header = &self.entry.header;
+        let begin = usize::try_from(header.message_offset().saturating_add(self.offset)).ok()?;
+        let end = usize::try_from(header.message_offset().saturating_add(header.message_octets)).ok()?;
+        self.kept.as_ref()?.get(begin..end)
+    }
+}
+
+/// Reads a file of this size; if it has become shorter, what there is.
+fn read_whole(file: &File, octets: usize) -> io::Result<Vec<u8>> {
+    let mut read = vec![0; octets];
+    let mut filled = 0;
+    while filled < octets {
+        match file.read_at(read.get_mut(filled..).unwrap_or_default(), filled as u64) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    read.truncate(filled);
+    Ok(read)
 }
 
 impl Read for EntryContent<'_> {
@@ -218,7 +377,11 @@ impl Read for EntryContent<'_> {
         if piece.is_empty() {
             return Ok(0);
         }
-        let read = self.entry.file.read_at(piece, header.message_offset().saturating_add(self.offset))?;
+        let place = header.message_offset().saturating_add(self.offset);
+        let read = match &self.kept {
+            Some(octets) => octets_at(octets)(piece, place)?,
+            None => self.entry.file.read_at(piece, place)?,
+        };
         self.offset += read as u64;
         Ok(read)
     }

@@ -267,29 +267,35 @@ pub(super) struct Loaded {
 /// Reads from an offset into a buffer, and returns the number of octets; 0 at the end of the file.
 pub(super) type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
 
-/// Reads everything except the message, with one call for a small file.
-pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
-    let (header, description, journal) = read_parts(read_at)?;
+/// Reads everything except the message from a file of `size` octets, with one call for a small file.
+pub(super) fn load(read_at: ReadAt<'_>, size: u64) -> Result<Loaded, LoadError> {
+    let (header, description, journal) = read_parts(read_at, size)?;
     let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
     let damaged_records = replay(&journal, &mut progress);
     Ok(Loaded { header, description, progress, damaged_records })
 }
 
 /// Reads only the journal.
-pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<JournalRecord>, LoadError> {
-    read_parts(read_at).map(|(_, _, journal)| records(&journal))
+pub(super) fn load_records(read_at: ReadAt<'_>, size: u64) -> Result<Vec<JournalRecord>, LoadError> {
+    read_parts(read_at, size).map(|(_, _, journal)| records(&journal))
 }
 
-fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), LoadError> {
-    let mut start = read_range(read_at, 0, READ_OCTETS)?;
+/// Nothing is read beyond `size`: looking for the end of the file would cost another call.
+fn read_parts(read_at: ReadAt<'_>, size: u64) -> Result<(Header, Description, Vec<u8>), LoadError> {
+    let left = |offset: u64| usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut start = read_range(read_at, 0, READ_OCTETS.min(left(0)))?;
     let header = Header::parse(&start)?;
-    let whole = start.len() < READ_OCTETS;
+    let whole = start.len() < READ_OCTETS || left(0) == READ_OCTETS;
     if header.envelope_octets > ENVELOPE_MAX_OCTETS {
         return Err(LoadError::Corrupt("its envelope is too long"));
     }
     let envelope_end = HEADER_OCTETS + header.envelope_octets;
     if envelope_end > start.len() && !whole {
-        let more = read_range(read_at, start.len() as u64, envelope_end - start.len())?;
+        let more = read_range(
+            read_at,
+            start.len() as u64,
+            (envelope_end - start.len()).min(left(start.len() as u64)),
+        )?;
         start.extend_from_slice(&more);
     }
     let description = start
@@ -304,7 +310,8 @@ fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), Loa
         None if whole => return Err(LoadError::Corrupt("its message is truncated")),
         _ => {
             // Read with the octet before it: if that octet is missing, the message is truncated.
-            let end = read_range(read_at, journal_offset - 1, JOURNAL_MAX_OCTETS)?;
+            let begin = journal_offset - 1;
+            let end = read_range(read_at, begin, JOURNAL_MAX_OCTETS.min(left(begin)))?;
             let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is truncated"))?;
             journal.to_vec()
         }
@@ -315,23 +322,30 @@ fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), Loa
 /// Reads up to `octets` octets; fewer only at the end of the file. A short read does not prove that end: a network
 /// file system may answer in pieces, and an intact file must not be taken for a damaged one.
 fn read_range(read_at: ReadAt<'_>, offset: u64, octets: usize) -> io::Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    while buffer.len() < octets {
-        let filled = buffer.len();
-        buffer.resize(filled + (octets - filled).min(READ_OCTETS), 0);
-        let place = offset.saturating_add(filled as u64);
-        match read_at(buffer.get_mut(filled..).unwrap_or_default(), place) {
-            Ok(read) => {
-                buffer.truncate(filled + read);
-                if read == 0 {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => buffer.truncate(filled),
+    let (mut range, mut buffer) = (Vec::new(), [0; READ_OCTETS]);
+    while range.len() < octets {
+        let wanted = buffer.len().min(octets - range.len());
+        let room = buffer.get_mut(..wanted).unwrap_or_default();
+        match read_at(room, offset.saturating_add(range.len() as u64)) {
+            Ok(0) => break,
+            Ok(read) => range.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(buffer)
+    Ok(range)
+}
+
+/// Reads from octets in memory as from a file.
+pub(super) fn octets_at(octets: &[u8]) -> impl Fn(&mut [u8], u64) -> io::Result<usize> {
+    |buffer, offset| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| octets.get(offset..)).unwrap_or_default();
+        let size = rest.len().min(buffer.len());
+        if let (Some(buffer), Some(rest)) = (buffer.get_mut(..size), rest.get(..size)) {
+            buffer.copy_from_slice(rest);
+        }
+        Ok(size)
+    }
 }
 
 /// Parses the octets of a queue file as [`super::Queue`] parses a file: for tests and the fuzzer.
@@ -339,15 +353,7 @@ fn read_range(read_at: ReadAt<'_>, offset: u64, octets: usize) -> io::Result<Vec
 /// # Errors
 /// The reason why it is not an intact queue file. The checksum of the message is not compared.
 pub fn parse_file(octets: &[u8]) -> Result<(Description, Vec<Progress>), &'static str> {
-    let read_at = |buffer: &mut [u8], offset| {
-        let rest = usize::try_from(offset).ok().and_then(|offset| octets.get(offset..)).unwrap_or_default();
-        let size = rest.len().min(buffer.len());
-        if let (Some(buffer), Some(rest)) = (buffer.get_mut(..size), rest.get(..size)) {
-            buffer.copy_from_slice(rest);
-        }
-        Ok(size)
-    };
-    match load(&read_at) {
+    match load(&octets_at(octets), octets.len() as u64) {
         Ok(loaded) => Ok((loaded.description, loaded.progress)),
         Err(LoadError::Corrupt(reason)) => Err(reason),
         Err(LoadError::Io(_)) => Err("it can't be read"),

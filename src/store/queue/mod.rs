@@ -38,96 +38,72 @@
 //! A sweep may unlink a file in `tmp/` between its creation and its lock: the commit of that file fails then, and the
 //! client tries again. Only the sweep at a start can do this; later ones skip young files.
 //!
+//! With `queue.storage = "memory-first"` new entries lie below `queue.memory`, a tmpfs, under the same names and in the same
+//! format ([`shelf`]). Nothing is on the disk then, and the instant of commit is the rename: a crash of the program loses
+//! nothing, a crash of the system or a power cut does. An entry moves to the disk once, and never back ([`saving`]); then all
+//! above applies. At most one name of it counts:
+//!
+//! | | where | means | who cleans up |
+//! |---|---|---|---|
+//! | M1 | `tmp/ID` in memory | as S1 and S2 | as there |
+//! | M2 | `queue/ID` in memory | as S4 to S7, S11 to S13 | as there |
+//! | M3 | `queue/ID` in memory, `tmp/ID` on the disk | it moves; or the process ended meanwhile: the one in memory is true | `sweep` unlinks the second |
+//! | M4 | `queue/ID` in memory and on the disk | the same after the rename: the one on the disk is true, and never older | `sweep` and `checkout` unlink the first |
+//!
 //! An entry is locked with `flock` for a whole attempt, so several processes may work on one queue. The threads of a
 //! process share the entry. A file is never rewritten, and never overwritten by another one.
 
+mod checkout;
 mod entry;
 mod format;
 mod journal;
+mod listing;
+mod saving;
+mod shelf;
 mod staged;
 
+pub use checkout::Checkout;
 pub use entry::{Durability, Entry, EntryContent};
 pub use format::{Collected, Description, parse_file};
 pub(super) use format::{parse_notify, print_notify};
 pub use journal::{JournalEvent, JournalRecord, Progress, RecipientState};
+pub use listing::{EntrySummary, Scan};
+pub use shelf::InMemory;
 pub use staged::StagedEntry;
 
-use super::durable::{self, DirectoryAccess, Owner};
-use super::{ErrorKind, StoreError, try_lock};
+use self::checkout::Entries;
+use self::shelf::{Memory, Shelf};
+use super::durable::{self, DirectoryAccess, KnownDirectory, Owner};
+use super::{StoreError, try_lock};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
-use crate::sys::lock::{Lock, wait};
-
-use format::{LoadError, load};
-use rustix::fs::{
-    AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat,
-};
+use crate::sys::lock::Lock;
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
 use rustix::io::Errno;
-use std::collections::{BinaryHeap, HashMap};
 use std::ffi::CStr;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Weak};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Condvar};
 
 /// The name of the directory of all entries.
 const QUEUE: &str = "queue";
 /// If a file in `tmp/` has not been written to for this long and its maker is alive, the maker has locked it: one without
 /// a lock is safe to unlink.
 const SETTLED_SECONDS: u64 = 10;
-/// How many names are tried for a damaged file in `corrupt/`.
-const CORRUPT_NAMES: usize = 100;
 
 /// The queue below a state directory.
 #[derive(Debug)]
 pub struct Queue {
-    path: PathBuf,
     state: OwnedFd,
-    queue: Arc<OwnedFd>,
-    tmp: Arc<OwnedFd>,
+    /// The directory of entries on the disk.
+    _known: KnownDirectory,
     corrupt: OwnedFd,
+    disk: Arc<Shelf>,
+    memory: Option<Arc<Memory>>,
     entries: Lock<Entries>,
     /// An entry that was being opened is open, or cannot be opened.
     opened: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    /// The entries that are checked out.
-    open: HashMap<QueueId, Weak<Entry>>,
-    /// Those that a thread is just opening. Others who want the same one wait for it; all others go on.
-    opening: Vec<QueueId>,
-    /// Entries with a synced record that could not be written: something has been delivered, and the disk did not
-    /// take the record. Without it every attempt would deliver again.
-    unwritten: HashMap<QueueId, Arc<Entry>>,
-}
-
-/// The result of a checkout.
-#[derive(Debug)]
-pub enum Checkout {
-    /// The entry, locked until the last of its holders drops it.
-    Ready(Arc<Entry>),
-    /// Another process works on it, or a thread of this process is just dropping it.
-    Busy,
-    /// It is not in the queue, or no longer.
-    Gone,
-}
-
-/// What [`Queue::scan`] returns about a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntrySummary {
-    /// Its queue id.
-    pub id: QueueId,
-    /// Envelope, origin and arrival.
-    pub description: Description,
-    /// Size of the message in canonical form.
-    pub message_octets: u64,
-    /// How far each recipient has come, in the order of the envelope.
-    pub progress: Vec<Progress>,
-    /// How many lines of the journal were damaged.
-    pub damaged_records: usize,
 }
 
 impl Queue {
@@ -162,16 +138,18 @@ impl Queue {
             };
             let wanted = [QUEUE, "tmp", "corrupt"].map(|name| (name, Mode::RWXU));
             let [queue, tmp, corrupt] = durable::make_each_below(&directory, wanted, owner)?;
-            Ok((directory, queue?, tmp?, corrupt?))
+            let queue = Arc::new(queue?);
+            Ok((directory, KnownDirectory::new(&queue)?, queue, tmp?, corrupt?))
         };
-        let (directory, queue, tmp, corrupt) =
+        let (directory, _known, queue, tmp, corrupt) =
             open().map_err(|error: io::Error| StoreError::io(state, error))?;
+        let disk = Shelf { path: state.join(QUEUE), queue, tmp: Arc::new(tmp) };
         Ok(Self {
-            path: state.join(QUEUE),
             state: directory,
-            queue: Arc::new(queue),
-            tmp: Arc::new(tmp),
+            _known,
             corrupt,
+            disk: Arc::new(disk),
+            memory: None,
             entries: Lock::default(),
             opened: Condvar::new(),
         })
@@ -183,7 +161,7 @@ impl Queue {
     /// # Errors
     /// An I/O error of the lock.
     pub fn lock_for_serving(&self) -> Result<bool, StoreError> {
-        try_lock(&self.state).map_err(|errno| StoreError::io(&self.path, errno))
+        try_lock(&self.state).map_err(|errno| StoreError::io(&self.disk.path, errno))
     }
 
     /// Lets one process at a time make a digest: two would make the same one. `None` if another process holds the
@@ -191,147 +169,49 @@ impl Queue {
     #[must_use]
     pub fn lock_for_digest(&self) -> Option<DigestLock<'_>> {
         // If the file system has no such locks, go on: a second process is unlikely there.
-        try_lock(&self.queue).unwrap_or(true).then_some(DigestLock(&self.queue))
+        try_lock(&self.disk.queue).unwrap_or(true).then_some(DigestLock(&self.disk.queue))
     }
 
-    /// Unlinks files in `tmp/` that no process holds (S2, S3), and returns how many. With the wall time in `settled`,
-    /// files written to less than [`SETTLED_SECONDS`] ago are skipped.
+    /// Unlinks files in `tmp/` that no process holds (S2, S3), and returns how many; and those in memory that the disk has, too
+    /// (M4). With the wall time in `settled`, files written to less than [`SETTLED_SECONDS`] ago are skipped.
     ///
     /// # Errors
     /// The directory cannot be read. A file that cannot be unlinked is left for the next sweep.
     pub fn sweep(&self, settled: Option<WallTime>) -> Result<usize, StoreError> {
-        let names = Dir::read_from(&self.tmp).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let is_young = |name: &CStr| {
-            let modified = statat(&self.tmp, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_mtime);
-            let modified = u64::try_from(modified).unwrap_or_default();
-            settled.is_some_and(|now| now.seconds() < modified.saturating_add(SETTLED_SECONDS))
-        };
-        let mut swept = 0;
-        for entry in names.flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") || is_young(name) {
-                continue;
-            }
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
-            let locked = try_lock(&file).is_ok_and(|locked| locked);
-            // This call cannot unlink a directory.
-            if locked && unlinkat(&self.tmp, name, AtFlags::empty()).is_ok() {
-                swept += 1;
-            }
-        }
-        Ok(swept)
+        let Some(memory) = &self.memory else { return sweep(&self.disk, settled) };
+        self.drop_doubles(memory)?;
+        Ok(sweep(&self.disk, settled)? + sweep(&memory.shelf, settled)?)
     }
 
-    /// Begins an entry under a temporary name.
+    /// Begins an entry under a temporary name: in memory, if it may lie there and there is room.
     ///
     /// # Errors
     /// `Full` or `Trouble`.
     pub fn stage(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
-        StagedEntry::create(
-            &self.tmp,
-            id,
-            description,
-            Arc::clone(&self.queue),
-            self.path.join(id.to_string()),
-        )
+        self.begin(id, description, true)
     }
 
-    /// Reads every entry, for a restart or a listing, without locking it and without reading the messages. Damaged
-    /// files are moved to `corrupt/` (`Corrupt`). Files that cannot be read at present stay (`Full`, `Trouble`), and
-    /// so do files that pillarbox did not make (`Foreign`).
+    /// As [`Self::stage`], but never in memory.
     ///
     /// # Errors
-    /// The directory cannot be read.
-    pub fn scan(&self) -> Result<Scan<'_>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        Ok(Scan { queue: self, names })
+    /// `Full` or `Trouble`.
+    pub fn stage_on_disk(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
+        self.begin(id, description, false)
     }
 
-    /// Locks an entry for an attempt. Threads that ask while it is checked out share it.
-    ///
-    /// # Errors
-    /// `Corrupt` if it was damaged and has been moved to `corrupt/`. Otherwise it stays and cannot be read at
-    /// present.
-    pub fn checkout(&self, id: QueueId) -> Result<Checkout, StoreError> {
-        let mut entries = self.entries.lock();
-        loop {
-            if let Some(entry) = entries.open.get(&id).and_then(Weak::upgrade) {
-                return Ok(Checkout::Ready(entry));
-            }
-            if !entries.opening.contains(&id) {
-                break;
-            }
-            entries = wait(&self.opened, entries);
-        }
-        entries.open.retain(|_, entry| entry.strong_count() > 0);
-        entries.opening.push(id);
-        drop(entries);
-        let opening = Opening { queue: self, id };
-        let checkout = self.open_entry(id);
-        if let Ok(Checkout::Ready(entry)) = &checkout {
-            self.entries.lock().open.insert(id, Arc::downgrade(entry));
-        }
-        drop(opening);
-        checkout
-    }
-
-    fn open_entry(&self, id: QueueId) -> Result<Checkout, StoreError> {
-        let path = self.path.join(id.to_string());
-        let file = match self.open_file(id, OFlags::RDWR | OFlags::APPEND) {
-            Err(Errno::NOENT) => return Ok(Checkout::Gone),
-            result => result.map_err(|errno| StoreError::io(&path, errno))?,
-        };
-        if !try_lock(&file).map_err(|errno| StoreError::io(&path, errno))? {
-            return Ok(Checkout::Busy);
-        }
-        // The previous holder of the lock may have removed the entry.
-        if fstat(&file).map_err(|errno| StoreError::io(&path, errno))?.st_nlink == 0 {
-            return Ok(Checkout::Gone);
-        }
-        let entry = Entry::load(id, path, file).map_err(|error| self.load_error(id, error))?;
-        Ok(Checkout::Ready(Arc::new(entry)))
-    }
-
-    /// Applies records to an entry and appends them to its journal, with one write and at most one sync.
-    ///
-    /// # Errors
-    /// `Full` or `Trouble`; the records have been applied all the same. Synced records are kept in memory, with the
-    /// entry and its lock, and written in front of the next ones; lazy records are forgotten when the entry is
-    /// dropped.
-    pub fn record(
+    fn begin(
         &self,
-        entry: &Arc<Entry>,
-        records: &[JournalRecord],
-        durability: Durability,
-    ) -> Result<(), StoreError> {
-        let result = entry.append(records, durability);
-        let mut entries = self.entries.lock();
-        if entry.has_unwritten() {
-            entries.unwritten.insert(entry.id(), Arc::clone(entry));
-        } else {
-            entries.unwritten.remove(&entry.id());
+        id: QueueId,
+        description: &Description,
+        in_memory: bool,
+    ) -> Result<StagedEntry, StoreError> {
+        // The commit replaces no entry of the same name, but looks in its own directory only.
+        let is_taken = |memory: &Memory| self.disk.stat(id).is_ok() || memory.shelf.stat(id).is_ok();
+        if self.memory.as_ref().is_some_and(|memory| is_taken(memory)) {
+            return Err(StoreError::io(self.disk.path_of(id), Errno::EXIST));
         }
-        result
-    }
-
-    /// Unlinks an entry. Call [`Self::sync`] after one or more removals; until then a crash may bring the entry back.
-    ///
-    /// # Errors
-    /// An I/O error. An entry that is already gone is not an error.
-    pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
-        match unlinkat(&self.queue, entry.id().to_string(), AtFlags::empty()) {
-            Err(errno) if errno != Errno::NOENT => {
-                Err(StoreError::io(self.path.join(entry.id().to_string()), errno))
-            }
-            _ => {
-                // Threads that ask from now on find the entry gone, even while others still hold it.
-                let mut entries = self.entries.lock();
-                entries.open.remove(&entry.id());
-                entries.unwritten.remove(&entry.id());
-                Ok(())
-            }
-        }
+        let memory = self.memory.as_ref().filter(|memory| in_memory && memory.allowance.most() > 0);
+        StagedEntry::create(&self.disk, memory, id, description)
     }
 
     /// Makes all removals so far durable.
@@ -339,100 +219,33 @@ impl Queue {
     /// # Errors
     /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
-        durable::sync_removals(&self.queue).map_err(|error| StoreError::io(&self.path, error))
+        durable::sync_removals(&self.disk.queue).map_err(|error| StoreError::io(&self.disk.path, error))
     }
+}
 
-    /// Moves a damaged file to `corrupt/` and logs the reason. If its name is taken there, it gets a number behind
-    /// it.
-    ///
-    /// # Errors
-    /// An I/O error; the file stays where it is. A file that is already gone is not an error.
-    pub fn set_aside(&self, id: QueueId, reason: &str) -> Result<(), StoreError> {
-        let name = id.to_string();
-        let mut to = name.clone();
-        let mut number = 0;
-        loop {
-            let moved = durable::move_file(self.queue.as_fd(), &name, self.corrupt.as_fd(), &to);
-            match moved.map_err(|error| (error.kind(), error)) {
-                Ok(()) => {
-                    // Logged here, so that it is in the log regardless of which caller found it.
-                    log::error!(target: "pillarbox", "event=corrupt id={id} file=corrupt/{to} reason={reason:?}");
-                    return Ok(());
-                }
-                Err((io::ErrorKind::NotFound, _)) => return Ok(()),
-                Err((io::ErrorKind::AlreadyExists, _)) if number < CORRUPT_NAMES => {
-                    number += 1;
-                    to = format!("{name}.{number}");
-                }
-                Err((_, error)) => return Err(StoreError::io(self.path.join(name), error)),
-            }
+/// Unlinks files in `tmp/` that no process holds; see [`Queue::sweep`].
+fn sweep(shelf: &Shelf, settled: Option<WallTime>) -> Result<usize, StoreError> {
+    let names = Dir::read_from(&shelf.tmp).map_err(|errno| StoreError::io(&shelf.path, errno))?;
+    let is_young = |name: &CStr| {
+        let modified = statat(&shelf.tmp, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_mtime);
+        let modified = u64::try_from(modified).unwrap_or_default();
+        settled.is_some_and(|now| now.seconds() < modified.saturating_add(SETTLED_SECONDS))
+    };
+    let mut swept = 0;
+    for entry in names.flatten() {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") || is_young(name) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(&shelf.tmp, name, flags, Mode::empty()) else { continue };
+        let locked = try_lock(&file).is_ok_and(|locked| locked);
+        // This call cannot unlink a directory.
+        if locked && unlinkat(&shelf.tmp, name, AtFlags::empty()).is_ok() {
+            swept += 1;
         }
     }
-
-    fn foreign(&self, name: &str) -> StoreError {
-        StoreError::new(ErrorKind::Foreign, self.path.join(name), "not a queue file; left alone")
-    }
-
-    fn open_file(&self, id: QueueId, access: OFlags) -> Result<File, Errno> {
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
-    }
-
-    /// Sets a damaged file aside, and returns the error to report.
-    fn load_error(&self, id: QueueId, error: LoadError) -> StoreError {
-        let path = self.path.join(id.to_string());
-        match error {
-            LoadError::Io(error) => StoreError::io(path, error),
-            LoadError::Corrupt(reason) => match self.set_aside(id, reason) {
-                Ok(()) => StoreError::new(ErrorKind::Corrupt, path, reason),
-                Err(error) => error,
-            },
-        }
-    }
-
-    /// The ids of all entries, oldest first. Needs eight octets of memory for each entry.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
-        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let is_file =
-            |entry: &DirEntry| matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
-        let files = names.flatten().filter(is_file);
-        let ids = files.filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
-        // A heap sorts with a tenth of the code of a sort.
-        let ids: BinaryHeap<QueueId> = ids.collect();
-        Ok(ids.into_sorted_vec())
-    }
-
-    /// Whether an entry is in the queue.
-    #[must_use]
-    pub fn contains(&self, id: QueueId) -> bool {
-        statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    }
-
-    /// Reads one entry as [`Self::scan`] does; `None` if it is gone.
-    pub fn summary(&self, id: QueueId) -> Option<Result<EntrySummary, StoreError>> {
-        // Such as a link or a FIFO: the disk is not at fault, and it is not a message.
-        let stat = statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW);
-        if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
-            return Some(Err(self.foreign(&id.to_string())));
-        }
-        let file = match self.open_file(id, OFlags::RDONLY) {
-            Err(Errno::NOENT) => return None,
-            Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
-            Ok(file) => file,
-        };
-        let summary = |loaded: format::Loaded| EntrySummary {
-            id,
-            description: loaded.description,
-            message_octets: loaded.header.message_octets,
-            progress: loaded.progress,
-            damaged_records: loaded.damaged_records,
-        };
-        let loaded = load(&|buffer, offset| file.read_at(buffer, offset));
-        Some(loaded.map(summary).map_err(|error| self.load_error(id, error)))
-    }
+    Ok(swept)
 }
 
 /// The lock that a process holds while it makes a digest.
@@ -442,49 +255,6 @@ pub struct DigestLock<'a>(&'a OwnedFd);
 impl Drop for DigestLock<'_> {
     fn drop(&mut self) {
         let _ = flock(self.0, FlockOperation::Unlock);
-    }
-}
-
-/// An entry that is being opened; its end, also by a panic, is the end of the wait of others.
-struct Opening<'a> {
-    queue: &'a Queue,
-    id: QueueId,
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.queue.entries.lock().opening.retain(|id| *id != self.id);
-        self.queue.opened.notify_all();
-    }
-}
-
-/// The entries of a queue, in no order.
-#[derive(Debug)]
-pub struct Scan<'a> {
-    queue: &'a Queue,
-    names: Dir,
-}
-
-impl Iterator for Scan<'_> {
-    type Item = Result<EntrySummary, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let entry = match self.names.next()? {
-                Ok(entry) => entry,
-                Err(errno) => return Some(Err(StoreError::io(&self.queue.path, errno))),
-            };
-            let name = entry.file_name().to_string_lossy();
-            if name == "." || name == ".." {
-                continue;
-            }
-            let Some(id) = QueueId::parse(&name) else {
-                return Some(Err(self.queue.foreign(&name)));
-            };
-            if let Some(summary) = self.queue.summary(id) {
-                return Some(summary);
-            }
-        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! One test for each row of the state table, and the properties that hold for all of them.
 
+use super::super::ErrorKind;
 use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Recipient};
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
 
 struct TestQueue {
     directory: TestDirectory,
@@ -466,11 +468,13 @@ fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     this.commit(ID, b"text\n");
     // A descriptor that cannot be written to stands for a full disk.
     let file = File::open(this.file(ID)).unwrap();
-    let read_only = Arc::new(Entry::load(ID, this.file(ID), file).unwrap());
+    let read_only = Arc::new(Entry::load(ID, this.file(ID), file, 1000, None).unwrap());
     this.queue.entries.lock().open.insert(ID, Arc::downgrade(&read_only));
     assert!(this.queue.record(&read_only, &[record(1, 1, deferred())], Durability::Lazy).is_err());
     assert!(this.queue.entries.lock().unwritten.is_empty());
     assert!(this.queue.record(&read_only, &[record(0, 1, delivered())], Durability::Synced).is_err());
+    assert_eq!(read_only.content(0).rest(), None, "many entries may have to wait for room on the disk");
+    assert_eq!(message(&read_only), b"text\n");
     drop(read_only);
     assert_eq!(states(&this.queue), [RecipientState::Delivered, RecipientState::Pending]);
     assert_eq!(states(&this.reopened()), [RecipientState::Pending, RecipientState::Pending]);
@@ -542,4 +546,50 @@ fn ten_thousand_entries_are_scanned_within_a_second() {
     let elapsed = begin.elapsed();
     assert!(elapsed.as_millis() < 1000, "{elapsed:?}");
     eprintln!("{elapsed:?}");
+}
+
+/// A file of 64 KiB at most is read once at the checkout.
+#[test]
+fn what_is_sent_of_a_small_message_is_what_was_checked() {
+    let this = TestQueue::new();
+    for (octets, is_kept) in [(0, true), (1000, true), (60_000, true), (100_000, false)] {
+        let id = QueueId::new(1_795_416_810_000_000, octets);
+        let whole: Vec<u8> = (0..octets).map(|i| b'a' + (i % 26) as u8).collect();
+        this.commit(id, &whole);
+        let entry = ready(&this.queue, id);
+        assert_eq!(entry.content(0).rest(), is_kept.then_some(&*whole), "{octets}");
+        assert_eq!(entry.content(octets).rest(), is_kept.then_some(&b""[..]), "{octets}");
+        fs::write(this.file(id), "overwritten").unwrap();
+        assert_eq!(entry.verify().is_ok(), is_kept, "{octets}");
+        assert_eq!(message(&entry) == whole, is_kept, "{octets}");
+    }
+}
+
+#[test]
+fn a_removal_is_seen_by_all_who_hold_the_entry() {
+    let this = TestQueue::new();
+    this.commit(ID, b"Subject: x\n\n");
+    let (one, other) = (ready(&this.queue, ID), ready(&this.queue, ID));
+    assert!(!one.is_removed() && !other.is_removed());
+    this.queue.remove(&one).unwrap();
+    assert!(one.is_removed() && other.is_removed());
+    // By the administrator, behind the back of this process.
+    this.commit(ID, b"Subject: x\n\n");
+    let entry = ready(&this.queue, ID);
+    assert!(!entry.is_removed());
+    fs::remove_file(this.file(ID)).unwrap();
+    assert!(entry.is_removed());
+}
+
+/// The time of access would be one more block to write for each message.
+#[test]
+fn reading_writes_nothing() {
+    let this = TestQueue::new();
+    this.commit(ID, b"Subject: x\n\n");
+    let accessed = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+    let file = File::options().write(true).open(this.file(ID)).unwrap();
+    file.set_times(fs::FileTimes::new().set_accessed(accessed)).unwrap();
+    assert_eq!(states(&this.queue).len(), 2);
+    ready(&this.queue, ID).verify().unwrap();
+    assert_eq!(fs::metadata(this.file(ID)).unwrap().accessed().unwrap(), accessed);
 }

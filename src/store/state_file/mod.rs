@@ -12,7 +12,8 @@
 //! | `tls/self-signed.pem` | [`self_signed`] | the self-signed certificates with their keys | new ones are made |
 //!
 //! A file is staged in `tmp/`, locked against the sweep of the queue, synced, and renamed over its predecessor. A crash
-//! leaves at worst a file in `tmp/`, which the sweep unlinks. The modules never judge what the files mean.
+//! leaves at worst a file in `tmp/`, which the sweep unlinks. Those of [`mod@line`] are written in place once they are there. The
+//! modules never judge what the files mean.
 
 pub mod line;
 pub mod self_signed;

@@ -70,9 +70,11 @@ impl Status {
         let version = env!("CARGO_PKG_VERSION");
         let mut rows = vec![
             ("queue", self.queue()),
+            ("in memory", self.in_memory()),
             ("last delivered", last(self.ends.delivered.as_ref(), sees_all, false)),
             ("last failed", last(self.ends.failed.as_ref(), sees_all, true)),
         ];
+        rows.retain(|(_, value)| !value.is_empty());
         let signs: Vec<String> = self.mail_to_admin().into_iter().chain(self.switch()).collect();
         if !signs.is_empty() {
             rows.push(("heartbeat", signs.join("; ")));
@@ -115,6 +117,20 @@ impl Status {
                 let octets = size(self.figures.octets);
                 let oldest = lasting(self.oldest, "the oldest", "which came just now");
                 format!("{number} message{plural}, {octets}, {oldest}")
+            }
+        }
+    }
+
+    /// What a power cut would lose; empty without messages in memory.
+    fn in_memory(&self) -> String {
+        let memory = &self.facts.memory;
+        match memory.messages {
+            0 => String::new(),
+            number => {
+                let (plural, them) = if number == 1 { ("", "it") } else { ("s", "them") };
+                let (octets, oldest) = (size(memory.octets), memory.oldest.as_secs());
+                let oldest = lasting(oldest, "the oldest", "which came just now");
+                format!("{number} message{plural}, {octets}, {oldest}: a power cut would lose {them}")
             }
         }
     }

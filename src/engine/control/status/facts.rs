@@ -55,6 +55,7 @@ pub(super) fn take(
         room: free_space(&settings.state).ok(),
         kept_free: settings.limits.free_space,
         max_octets: settings.queue.max_size,
+        memory: manager.memory_facts(),
     }
 }
 

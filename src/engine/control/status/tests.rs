@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::log::last_ends::LastEnd;
 use crate::engine::queue::index::Hop;
+use crate::engine::queue::saving::MemoryFacts;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::mail::next_hop::NextHop;
@@ -53,7 +54,10 @@ pub(super) fn status() -> Status {
         in_all: since_start.map(|number| number + 5000),
         since_start,
         ends: Ends::default(),
-        facts: Facts::default(),
+        facts: Facts {
+            memory: MemoryFacts { messages: 112, octets: 113, oldest: seconds(114), failure: None },
+            ..Facts::default()
+        },
         beat: None,
         asked: None,
         unreached: 111,
@@ -170,6 +174,7 @@ fn people_read_yes_and_no_and_only_what_is_worth_a_look() {
     status.since_start = [0; COUNTS];
     status.in_all = [0; COUNTS];
     (status.figures, status.held) = (Figures::default(), 0);
+    status.facts.memory = MemoryFacts::default();
     let line = format!("running for     1m 41s, version {}\n", env!("CARGO_PKG_VERSION"));
     let none = "none so far";
     let expected = format!(

@@ -139,7 +139,7 @@ fn what_the_operator_holds_is_not_stuck() {
     assert_eq!(live(&world, 300), Vec::<String>::new());
     let facts = world.manager.index.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
-    world.intake.clock.save(true);
+    world.intake.clock.save();
     let world = world.restart();
     assert_eq!(world.manager.index.queue_facts(&Default::default()).held, 1, "the journal has it");
     operate(&world, &format!("queue release {id}"));

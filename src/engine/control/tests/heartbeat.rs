@@ -23,7 +23,7 @@ fn housekeeping(world: &World) {
     if let Some(due) = due(&world.services, &site, now) {
         beat(&world.services, &world.forwarder.egress, &site, due);
     }
-    world.intake.clock.save(false);
+    world.intake.clock.save_if_due(|| false);
     world.intake.counters.save(now, false);
 }
 
@@ -157,7 +157,7 @@ fn time_during_which_the_host_was_off_counts() {
     let (mut world, host) = weekly("");
     for _ in 0..7 {
         live(&world, 8);
-        world.intake.clock.save(true);
+        world.intake.clock.save();
         // Off for the night.
         let saved = CLOCK.load(&world.state()).unwrap();
         let mut words: Vec<&str> = saved.split(' ').collect();

@@ -276,3 +276,24 @@ fn recipients_are_verified_as_they_would_be_routed() {
     let (code, said) = ask(PeerRights::Own, &["joe@far.example", "alice"]);
     assert!(code == 75 && said.contains("\nalice... deferred: "), "{code} {said}");
 }
+
+#[test]
+fn what_waits_for_a_digest_moves_from_memory_to_the_disk() {
+    let config = "queue.storage = \"memory-first\"\nqueue.memory_grace = \"5m\"\ndigest.after = 2\ndigest.window = \"10m\"\n";
+    let world = World::new(config);
+    let host = Host::friendly();
+    let peer = crate::engine::tests::world::Peer::Host(std::sync::Arc::clone(&host));
+    world.net.domain("far.example", "192.0.2.1", peer);
+    for number in 0..5 {
+        let alert = format!("Subject: disk {number}0 % full\n\nalert\n");
+        assert_eq!(submit(&world, 0, "to=joe@far.example\n", &alert).0, 0);
+    }
+    world.pass();
+    assert_eq!((world.shelves(), host.recipients().len()), ((3, 0), 2));
+    world.clock.advance(5 * MINUTE);
+    world.pass();
+    assert_eq!((world.shelves(), world.intake.digests.all().len()), ((0, 3), 3));
+    world.clock.advance(10 * MINUTE);
+    world.pass();
+    assert_eq!((world.shelves(), host.recipients().len()), ((0, 0), 3));
+}

@@ -115,6 +115,8 @@ impl Connection<'_> {
         let (kept, declared) = (self.site.settings.limits.free_space, parameters.size_octets.unwrap_or(0));
         let maildirs = self.site.settings.local.maildir.fixed_directory();
         let state = Some(self.site.settings.state.as_path());
+        // What lies in memory may have to move to the disk of `state`.
+        let kept = kept.saturating_add(self.intake.queue.memory_octets());
         for path in [state, maildirs.filter(|path| Some(*path) != state)].into_iter().flatten() {
             // A file system that cannot be queried counts as having room: if it is full, the write fails.
             if free_space(path).is_ok_and(|space| !has_room(space, kept, declared)) {

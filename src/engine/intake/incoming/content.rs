@@ -15,7 +15,7 @@ pub(super) enum PartialContent {
     /// In the file of the target `first`, from `offset` on.
     File {
         first: FirstTarget,
-        staging: Staging,
+        staging: Box<Staging>,
         offset: u64,
         octets: u64,
     },

@@ -29,7 +29,7 @@ impl Incoming<'_> {
                 PartialContent::File { first, mut staging, offset, octets } => {
                     // The other copies are made from this file, even if it is discarded below.
                     let file = staging.file()?;
-                    (Some((first, staging)), WholeContent::File { file, offset, octets })
+                    (Some((first, *staging)), WholeContent::File { file, offset, octets })
                 }
             };
         let is_only = self.copies.count() == 1;

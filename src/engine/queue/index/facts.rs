@@ -8,6 +8,9 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// From when on a message counts as one that waits.
+const WAITED_MIN: Duration = Duration::from_secs(60);
+
 /// Figures about the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueFacts {
@@ -76,6 +79,13 @@ impl QueueIndex {
             known.kept_since.is_some_and(|since| since.get() < whole_seconds(horizon))
         };
         inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
+    }
+
+    /// Whether a message has been in the queue for a minute, so that its age counts: one that is just delivered has none.
+    #[must_use]
+    pub fn has_waited(&self, now: Duration) -> bool {
+        let Some(before) = now.checked_sub(WAITED_MIN).map(whole_seconds) else { return false };
+        self.inner.lock().messages.values().any(|known| known.arrival <= before)
     }
 
     /// The figures about the queue. The messages `collected` wait for a digest.

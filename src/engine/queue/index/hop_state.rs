@@ -99,6 +99,14 @@ pub(super) struct IdleWorker {
     pub condvar: Condvar,
 }
 
+impl IdleWorker {
+    /// Has it end. It is no longer in the list of the idle.
+    pub fn end(&self) {
+        *self.wake.lock() = Some(Wake::Stop);
+        self.condvar.notify_one();
+    }
+}
+
 /// Why an idle worker is woken up.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wake {
@@ -122,6 +130,11 @@ impl HopState {
             return None;
         }
         self.waiting.keys().find(|&&(_, id)| passes(link, messages, id)).copied()
+    }
+
+    /// Whether a worker may have a message: the hop does not pause, or this is the worker of the single try.
+    pub fn hands_out(&self, now: Duration) -> bool {
+        !self.breaker.is_open(now) || (self.workers == 1 && self.breaker.is_trying())
     }
 
     /// Takes the next message that is due out of the maps.

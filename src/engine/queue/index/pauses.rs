@@ -29,9 +29,46 @@ impl QueueIndex {
         }
     }
 
-    /// Notes that a hop failed: it pauses for the time that `step` gives for the number of failures in a row. `pending`
-    /// is the message that a worker had taken for it, and goes back to the index. Returns the pause, and the messages
-    /// older than `lifetime`, which are withdrawn: the caller settles them.
+    /// Notes that a hop failed: it pauses for the time that `step` gives for the number of failures in a row, and its idle
+    /// workers end. Returns the pause; `None`: it pauses already, for the failure of another connection.
+    ///
+    /// The message of the failure is put back only after this: otherwise another worker would take it and fail as well, and
+    /// the pause would be as long as after two failures.
+    pub fn pause_hop(
+        &self,
+        hop: &Hop,
+        now: Duration,
+        step: &dyn Fn(u32) -> Duration,
+        failure: &RouteFailure,
+    ) -> Option<Duration> {
+        let mut inner = self.inner.lock();
+        inner.answered.retain(|(known, _)| known != hop);
+        let state = inner.hops.entry(hop.clone()).or_default();
+        (state.turns, state.gives_way) = (0, false);
+        for worker in state.idle.drain(..) {
+            worker.end();
+        }
+        let pause = step(state.breaker.failures_with(failure.refusal.is_some()));
+        state.breaker.failed(now, pause, failure.clone()).then_some(pause)
+    }
+
+    /// The messages at a hop older than `lifetime`, which are withdrawn: the caller settles them.
+    pub fn withdraw_old(&self, hop: &Hop, now: Duration, lifetime: Duration) -> Vec<Pending> {
+        let inner = &mut *self.inner.lock();
+        let link = link_for(inner.link, hop);
+        let Some(state) = inner.hops.get_mut(hop) else { return Vec::new() };
+        // A message that the link holds back has not been tried, so it does not expire either.
+        let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
+            let is_old = now.saturating_sub(arrival) > lifetime && passes(link, &inner.messages, id);
+            is_old.then_some(Pending { id, arrival })
+        };
+        let old: Vec<Pending> = state.waiting.iter().filter_map(old).collect();
+        old.iter().for_each(|pending| state.withdraw(pending.id));
+        old
+    }
+
+    /// As [`Self::pause_hop`]; then the message `pending` that a worker had taken waits again, and the old ones are
+    /// withdrawn.
     pub fn hop_failed(
         &self,
         hop: &Hop,
@@ -40,30 +77,12 @@ impl QueueIndex {
         step: &dyn Fn(u32) -> Duration,
         failure: &RouteFailure,
         lifetime: Duration,
-    ) -> (Duration, Vec<Pending>) {
-        let mut inner = self.inner.lock();
-        inner.answered.retain(|(known, _)| known != hop);
-        let state = inner.hops.entry(hop.clone()).or_default();
-        (state.turns, state.gives_way) = (0, false);
-        let pause = step(state.breaker.failures_with(failure.refusal.is_some()));
-        state.breaker.failed(now, pause, failure.clone());
+    ) -> (Option<Duration>, Vec<Pending>) {
+        let pause = self.pause_hop(hop, now, step, failure);
         if let Some(pending) = pending {
-            // Only after the breaker knows of the failure: otherwise another worker would take the message and fail as
-            // well, and the pause would be as long as after two failures.
-            let due = if inner.parks(hop) { Duration::MAX } else { now };
-            inner.wait(hop.clone(), pending, due);
+            self.put_back(hop.clone(), pending, now);
         }
-        let inner = &mut *inner;
-        let link = link_for(inner.link, hop);
-        let state = inner.hops.entry(hop.clone()).or_default();
-        // A message that the link holds back has not been tried, so it does not expire either.
-        let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
-            let is_old = now.saturating_sub(arrival) > lifetime && passes(link, &inner.messages, id);
-            is_old.then_some(Pending { id, arrival })
-        };
-        let old: Vec<Pending> = state.waiting.iter().filter_map(old).collect();
-        old.iter().for_each(|pending| state.withdraw(pending.id));
-        (pause, old)
+        (pause, self.withdraw_old(hop, now, lifetime))
     }
 
     /// The reason why a message is not tried at a hop now, if there is one.
@@ -114,5 +133,74 @@ impl QueueIndex {
             }
         }
         attempts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::queue::index::tests::{hop, pending, seconds};
+    use crate::engine::queue::index::{Hop, Next, QueueIndex, WorkerCaps};
+    use crate::mail::outcome::Diagnostic;
+    use crate::mail::status::EnhancedStatus;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const CAPS: WorkerCaps = WorkerCaps { total: 4, per_hop: 2 };
+
+    /// Pauses a hop for a minute, two after the second failure, and so on.
+    fn fail(index: &QueueIndex, hop: &Hop, now: u64) -> Option<u64> {
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into();
+        let step = |failures: u32| seconds(60 * u64::from(failures));
+        index.pause_hop(hop, seconds(now), &step, &reason).map(|pause| pause.as_secs())
+    }
+
+    fn two_workers(index: &QueueIndex, hop: &Hop) {
+        index.hop_answered(hop, seconds(0));
+        for n in 1..=3 {
+            index.submit(hop.clone(), pending(n), seconds(0));
+        }
+        assert_eq!(index.next(seconds(0), CAPS), Next::Work(hop.clone()));
+        assert_eq!(index.next(seconds(0), CAPS), Next::Work(hop.clone()));
+    }
+
+    /// A smarthost vanished, and with it all connections: another worker took the message that was put back, and its failure
+    /// was blamed on the message, which ended the pause; the next message then made it longer.
+    #[test]
+    fn a_host_that_vanishes_with_several_connections_is_one_failure() {
+        let (index, a) = (QueueIndex::default(), hop("a.example"));
+        two_workers(&index, &a);
+        let (one, other) = (index.take(&a, seconds(0)).unwrap(), index.take(&a, seconds(0)).unwrap());
+        assert_eq!(fail(&index, &a, 1), Some(60));
+        index.put_back(a.clone(), one, seconds(1));
+        assert_eq!(index.take(&a, seconds(1)), None);
+        assert_eq!(index.linger(&a, seconds(30), seconds(1)), None, "with a connection that may be as dead");
+        assert_eq!(fail(&index, &a, 2), None, "no news");
+        index.put_back(a.clone(), other, seconds(2));
+        // That a message was to blame is no reason to end the pause of another connection.
+        index.hop_goes_on(&a);
+        index.worker_ended(&a);
+        assert_eq!(index.take(&a, seconds(2)), None, "the last worker is not the one of the single try");
+        index.worker_ended(&a);
+        assert_eq!(index.next(seconds(60), CAPS), Next::Wait(Some(seconds(61))));
+        assert_eq!(index.next(seconds(61), CAPS), Next::Work(a.clone()));
+        assert!(index.take(&a, seconds(61)).is_some());
+        assert_eq!(fail(&index, &a, 61), Some(120));
+    }
+
+    #[test]
+    fn workers_without_a_message_leave_a_hop_that_has_failed() {
+        let (index, a) = (Arc::new(QueueIndex::default()), hop("a.example"));
+        two_workers(&index, &a);
+        while index.take(&a, seconds(0)).is_some() {}
+        let (other, at) = (Arc::clone(&index), a.clone());
+        let idle = std::thread::spawn(move || other.linger(&at, Duration::from_secs(600), seconds(0)));
+        while index.inner.lock().hops[&a].idle.is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(fail(&index, &a, 1), Some(60));
+        assert_eq!(idle.join().unwrap(), None);
+        // What comes now waits for the end of the pause.
+        index.submit(a.clone(), pending(9), seconds(2));
+        assert!(index.wait_reason(&a, pending(9).id, seconds(2)).is_some());
     }
 }

@@ -18,9 +18,10 @@
 //! Hops are forgotten here: one with no worker, no message and no pause may belong to a domain that is never seen
 //! again.
 
-use super::hop_state::{HopState, Wake, link_for};
+use super::hop_state::{HopState, link_for};
 use super::places::{LENT_MAX, WaitingHops};
 use super::{Hop, Inner, Next, QueueIndex, WorkerCaps};
+use crate::sys::lock::wait_while;
 use std::time::Duration;
 
 /// A hop that has answered within this time may have several connections.
@@ -39,8 +40,15 @@ impl QueueIndex {
         let mut inner = self.inner.lock();
         let next = inner.next(now, caps);
         let Next::Wait(until) = next else { return next };
+        if std::mem::take(&mut inner.is_woken) {
+            return next;
+        }
         let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
-        drop(self.changed.wait_timeout(inner, time));
+        // One wait: whatever has changed, the caller looks at all again.
+        let mut is_told = false;
+        inner.is_asleep = true;
+        let waits = |_: &mut Inner| !std::mem::replace(&mut is_told, true);
+        wait_while(&self.changed, inner, time, waits).is_asleep = false;
         Next::Wait(until)
     }
 
@@ -65,10 +73,15 @@ impl QueueIndex {
         let mut inner = self.inner.lock();
         inner.stopping = true;
         for worker in inner.hops.values_mut().flat_map(|state| state.idle.drain(..)) {
-            *worker.wake.lock() = Some(Wake::Stop);
-            worker.condvar.notify_one();
+            worker.end();
         }
         drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Lets the forwarder look again what is to be done.
+    pub fn wake(&self) {
+        self.inner.lock().is_woken = true;
         self.changed.notify_all();
     }
 

@@ -16,19 +16,44 @@ use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::store::queue::{self, Checkout};
 use crate::sys;
+use std::time::Duration;
 
 impl Manager {
     /// Pauses a hop that cannot be used. Its messages stay as they are; `pending` is the one that a worker had taken
     /// for it.
     pub fn hop_failed(&self, hop: &Hop, pending: Option<Pending>, failure: &RouteFailure) {
-        let (site, reason) = (self.site(), &failure.reason);
-        let now = self.clock.now().running;
+        let pause = self.pause_hop(hop, failure);
+        if let Some(pending) = pending {
+            self.index.put_back(hop.clone(), pending, self.clock.now().running);
+        }
+        self.hop_paused(hop, pending, pause, failure);
+    }
+
+    /// The first step of [`Self::hop_failed`]: from now on nothing is tried at the hop. `None`: it pauses already, for the
+    /// failure of another connection.
+    #[must_use]
+    pub fn pause_hop(&self, hop: &Hop, failure: &RouteFailure) -> Option<Duration> {
+        let (site, now) = (self.site(), self.clock.now().running);
         let step = |failures| match failure.refusal {
             Some(_) => pause_after_refusal(failures, sys::random() as u32),
             None => self.step(&site, failures),
         };
-        let (pause, old) = self.index.hop_failed(hop, pending, now, &step, failure, site.retry.lifetime);
-        Event::paused(&hop.to_string(), pause, failure, advice(&site, reason)).log();
+        self.index.pause_hop(hop, now, &step, failure)
+    }
+
+    /// The last step, when all messages wait there again: logs the pause, and settles the messages that are too old.
+    pub fn hop_paused(
+        &self,
+        hop: &Hop,
+        pending: Option<Pending>,
+        pause: Option<Duration>,
+        failure: &RouteFailure,
+    ) {
+        let (site, reason) = (self.site(), &failure.reason);
+        if let Some(pause) = pause {
+            Event::paused(&hop.to_string(), pause, failure, advice(&site, reason)).log();
+        }
+        let old = self.index.withdraw_old(hop, self.clock.now().running, site.retry.lifetime);
         if let Some(pending) = pending.filter(|pending| !old.contains(pending)) {
             self.log_waiting(hop, pending, reason);
         }

@@ -142,7 +142,7 @@ impl Manager {
                 continue;
             }
             let is_owed = matches!(outcome, Outcome::Delivered(_))
-                && !passed_on.contains(&place)
+                && passed_on.binary_search(&place).is_err()
                 && is_owed(&entry.description().envelope, recipient);
             let owed = is_owed.then_some(queue::JournalEvent::Owed);
             let events = [queue::JournalEvent::Attempted(outcome)].into_iter().chain(owed);

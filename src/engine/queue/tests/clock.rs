@@ -1,6 +1,7 @@
 //! Wall clocks that jump: nothing expires early, and nothing freezes.
 
 use crate::engine::tests::world::*;
+use crate::rules::pacing::downtime::Uplink;
 use crate::store::state_file::line::CLOCK;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,7 @@ fn jumps_across_restarts_change_nothing() {
                 world.live(6 * HOUR);
                 for year in years {
                     if saved {
-                        world.intake.clock.save(true);
+                        world.intake.clock.save();
                     } else {
                         let _ = std::fs::remove_file(world.state().join("clock"));
                     }
@@ -97,6 +98,53 @@ fn reboot(world: World) -> World {
     world.restart()
 }
 
+/// The hooks of network managers tell the link at every event.
+#[test]
+fn a_link_that_stays_as_it_is_costs_no_write() {
+    let world = World::new("");
+    let path = world.state().join("clock");
+    for (link, is_saved) in [
+        (Uplink::Up, false),
+        (Uplink::Down, true),
+        (Uplink::Down, false),
+        (Uplink::Metered, true),
+        (Uplink::Metered, false),
+        (Uplink::Up, true),
+    ] {
+        let _ = std::fs::remove_file(&path);
+        world.intake.clock.note_link(link);
+        assert_eq!(path.exists(), is_saved, "{link:?}");
+    }
+}
+
+/// While nothing waits, the running time matters less, and is saved every hour. A message that is delivered at once never
+/// waits.
+#[test]
+fn the_running_time_is_saved_more_often_while_mail_waits() {
+    let world = World::new("");
+    let waits = || world.manager.index.has_waited(world.intake.clock.now().running);
+    assert!(!waits());
+    let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(host));
+    world.live(10 * MINUTE);
+    world.submit("x@y.example", &["joe@far.example"], "Subject: x\n\nx\n");
+    assert!(!waits());
+    world.live(2 * MINUTE);
+    assert!(waits());
+    let path = world.state().join("clock");
+    let saves = |minutes: u32| {
+        let is_rare = || !waits();
+        world.clock.advance(minutes * MINUTE);
+        let _ = (world.intake.clock.now(), std::fs::remove_file(&path));
+        world.intake.clock.save_if_due(is_rare);
+        path.exists()
+    };
+    assert!(saves(10), "never saved before");
+    assert_eq!((saves(9), saves(1)), (false, true));
+    assert!(world.manager.index.ids().into_iter().all(|id| world.manager.index.forget_message(id)));
+    assert_eq!((saves(10), saves(49), saves(1)), (false, false, true));
+}
+
 /// An alert that was written before the clock was set leaves with the right date, also after a restart; a date that the
 /// client wrote stays.
 #[test]
@@ -114,7 +162,7 @@ fn a_date_of_ours_is_right_once_the_clock_is() {
         );
         world.live(10 * MINUTE);
         let _ = world.intake.clock.now();
-        world.intake.clock.save(true);
+        world.intake.clock.save();
         let world = if reboots { reboot(world) } else { world };
         world.clock.jump(56 * YEAR);
         host.now_says(|_, _| Say::Yes);

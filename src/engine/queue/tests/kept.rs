@@ -11,7 +11,7 @@ use crate::protocol::rights::PeerRights;
 use std::io;
 use std::sync::Arc;
 
-const ADMIN: &str = "admin = \"boss@far.example\"\n";
+pub(super) const ADMIN: &str = "admin = \"boss@far.example\"\n";
 
 #[derive(Default)]
 struct Said(String);
@@ -28,7 +28,7 @@ impl Output for Said {
 }
 
 /// Asks as root; exit code and answer.
-fn ask(world: &World, line: &str) -> (u8, String) {
+pub(super) fn ask(world: &World, line: &str) -> (u8, String) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();
     let asker = Asker { rights: PeerRights::All, uid: 0 };

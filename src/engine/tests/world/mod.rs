@@ -44,6 +44,7 @@ use crate::engine::outbound::tokens::TokenKeeper;
 use crate::engine::queue::enqueue::Enqueue;
 use crate::engine::queue::index::QueueIndex;
 use crate::engine::queue::manager::Manager;
+use crate::engine::queue::saving::memory_max;
 use crate::engine::workers::egress::Egress;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::address::Domain;
@@ -118,7 +119,14 @@ impl World {
         let site = Arc::new(Lock::new(Arc::new(make_site(&directory, name, config))));
         let enqueue = Arc::new(Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) });
         let state = directory.join("state");
-        let queue = Arc::new(Queue::open(&state, None).unwrap());
+        let mut queue = Queue::open(&state, None).unwrap();
+        let (memory, most) = (directory.join("memory"), memory_max(&current(&site)));
+        if most > 0 {
+            queue.keep_in(&memory, most, None).unwrap();
+        } else {
+            queue.look_into(&memory).unwrap();
+        }
+        let queue = Arc::new(queue);
         let engine_clock = Arc::new(EngineClock::resume(Box::new(clock.clone()), &state));
         let connections = Arc::new(ConnectionSlots::default());
         let intake = Arc::new(Intake {
@@ -168,11 +176,23 @@ impl World {
     /// Reads the configuration again, with another addition.
     pub fn reload(&self, config: &str) {
         *self.site.lock() = Arc::new(make_site(&self.directory, self.name, config));
+        self.intake.queue.set_memory_max(memory_max(&current(&self.site)));
         self.manager.reload();
     }
 
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    /// How many messages lie in memory, and on the disk.
+    pub fn shelves(&self) -> (usize, usize) {
+        let count = |place: &str| std::fs::read_dir(self.directory.join(place)).map_or(0, Iterator::count);
+        (count("memory/queue"), count("state/queue"))
+    }
+
+    /// The configuration of the following restarts.
+    pub fn set_config(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
     }
 
     pub fn maildir(&self, user: &str) -> PathBuf {

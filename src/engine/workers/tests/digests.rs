@@ -285,14 +285,14 @@ fn what_waits_survives_a_crash_and_its_window_does_too() {
     storm(&world, 0..5);
     world.pass();
     for number in 5..8 {
-        world.manager.clock.save(true);
+        world.manager.clock.save();
         world = world.restart();
         assert_eq!(world.pass(), Some(WINDOW - MINUTE * (number as u32 - 5)));
         storm(&world, number..number + 1);
         world.clock.advance(MINUTE);
     }
     assert_eq!((count(&host), world.queue().len()), (2, 6));
-    world.manager.clock.save(true);
+    world.manager.clock.save();
     // The window ends while nobody is there.
     world.clock.advance(HOUR);
     let world = world.restart();
@@ -573,4 +573,15 @@ fn a_digest_leaves_a_local_domain_as_its_members_would() {
     world.live(WINDOW + MINUTE);
     assert_eq!((world.queue(), arrived(&host), count(&host)), (vec![], vec![0, 1, 2, 3, 4], 3));
     assert!(host.recipients().iter().all(|to| to == "me@box.example"), "{:?}", host.recipients());
+}
+
+#[test]
+fn what_lay_on_the_disk_never_lies_in_memory() {
+    let (world, host) = world("queue.storage = \"memory-first\"\n");
+    storm(&world, 0..5);
+    assert_eq!(world.shelves(), (0, 5), "from drop/");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 4.2.0 later") } else { Say::Yes });
+    world.clock.advance(WINDOW);
+    world.pass();
+    assert_eq!(world.shelves(), (0, 3), "with the digest");
 }

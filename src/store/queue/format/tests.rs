@@ -138,8 +138,8 @@ fn a_file_system_that_answers_in_pieces_damages_nothing() {
         buffer[..size].copy_from_slice(&rest[..size]);
         Ok(size)
     };
-    assert_eq!(load(&read_at).unwrap().description, description());
-    assert!(matches!(load(&|_, _| Err(io::Error::other("EIO"))), Err(LoadError::Io(_))));
+    assert_eq!(load(&read_at, octets.len() as u64).unwrap().description, description());
+    assert!(matches!(load(&|_, _| Err(io::Error::other("EIO")), 1000), Err(LoadError::Io(_))));
 }
 
 proptest! {

@@ -1,0 +1,295 @@
+"""What mail costs flash: write requests, octets and erase blocks that reach a device, for each piece of work, by file system.
+
+The device is a loop device with a new file system for each build. An erase block of 128 KiB counts as often as something in it
+is written between two flushes, as a simple chip without a cache of its own would have to erase it."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import socket
+import struct
+import threading
+import time
+
+import machine
+from load import LOCAL, REMOTE, Sink, send_each
+from machine import TOOLS, TOP, WORK, flush, output
+from peers import SINK_PORT
+
+SIZE = 256 * 1024 * 1024
+ERASE_BLOCK_SECTORS = 128 * 1024 // 512
+TRACE = pathlib.Path("/sys/kernel/tracing/instances/pillarbox-bench")
+REQUEST = re.compile(r"block_rq_issue: \d+,\d+ (\S+) \d+ \(.*?\) (\d+) \+ (\d+)")
+EXT4 = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
+# The file system, what makes it, and what mount is told; an overlay lies on ext4.
+KINDS = {
+    "ext4": ("ext4", EXT4),
+    "ext4, fast_commit": ("ext4", [*EXT4, "-O", "fast_commit"]),
+    "ext4 without a journal": ("ext4", [*EXT4, "-O", "^has_journal"]),
+    "overlay on ext4": ("ext4", EXT4),
+    "f2fs": ("f2fs", ["mkfs.f2fs", "-q", "-f"]),
+    "btrfs": ("btrfs", ["mkfs.btrfs", "-q", "-f"]),
+}
+TIMES = 10
+CLONE_NEWNET = 0x40000000
+
+
+class Device:
+    """A loop device with a file system that is mounted where the store `flash` is, and the trace of its requests."""
+
+    def __init__(self, kind):
+        self.kind, self.mounts, self.loop = kind, [], None
+        self.image, self.place = WORK / "flash.image", WORK / "flash"
+
+    def __enter__(self):
+        system, make = KINDS[self.kind]
+        if not shutil.which(make[0]):
+            raise RuntimeError(f"{make[0]} is not installed")
+        with open(self.image, "wb") as file:
+            file.truncate(SIZE)
+        try:
+            output([*make, self.image])
+            self.loop = pathlib.Path(output(["losetup", "--find", "--show", self.image]).strip())
+            self.store = self.place
+            self.mount(["-t", system, "-o", "noatime", self.loop], self.place)
+            if self.kind.startswith("overlay"):
+                self.store = WORK / "flash.overlay"
+                lower = WORK / "flash.lower"
+                for directory in (lower, self.place / "upper", self.place / "work"):
+                    directory.mkdir(exist_ok=True)
+                layers = f"lowerdir={lower},upperdir={self.place}/upper,workdir={self.place}/work"
+                self.mount(["-t", "overlay", "-o", layers, "overlay"], self.store)
+            machine.STORES["flash"] = self.store
+            self.begin_trace()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if TRACE.exists():
+            (TRACE / "events/block/block_rq_issue/enable").write_text("0")
+            TRACE.rmdir()
+        for place in reversed(self.mounts):
+            output(["umount", "-l", place])
+        if self.loop:
+            output(["losetup", "--detach", self.loop])
+        self.image.unlink(missing_ok=True)
+
+    def mount(self, words, place):
+        place.mkdir(parents=True, exist_ok=True)
+        output(["mount", *words, place])
+        self.mounts.append(place)
+
+    def begin_trace(self):
+        """Of this device alone; without it no erase blocks are counted."""
+        with contextlib.suppress(OSError):
+            TRACE.mkdir(exist_ok=True)
+            number = os.stat(self.loop).st_rdev
+            # The kernel's own form of a device number.
+            event = TRACE / "events/block/block_rq_issue"
+            (event / "filter").write_text(f"dev == {os.major(number) << 20 | os.minor(number)}")
+            (event / "enable").write_text("1")
+
+    def written(self):
+        """Requests and octets since the device was made, by the kernel's count."""
+        numbers = list(map(int, pathlib.Path(f"/sys/block/{self.loop.name}/stat").read_text().split()))
+        return numbers[4], numbers[6] * 512
+
+    def blocks(self):
+        """Erase blocks that the trace has seen since it was emptied."""
+        if not TRACE.exists():
+            return None
+        count, seen = 0, set()
+        for kinds, start, sectors in REQUEST.findall((TRACE / "trace").read_text()):
+            if kinds.startswith("F"):
+                count, seen = count + len(seen), set()
+            if "W" in kinds and int(sectors):
+                first, last = int(start), int(start) + int(sectors) - 1
+                seen.update(range(first // ERASE_BLOCK_SECTORS, last // ERASE_BLOCK_SECTORS + 1))
+        return count + len(seen)
+
+    def count(self, act, times=1):
+        """What each time costs, the file system synced after it."""
+        flush(self.store)
+        time.sleep(0.2)
+        with contextlib.suppress(OSError):
+            (TRACE / "trace").write_text("")
+        before = self.written()
+        for _ in range(times):
+            act()
+            flush(self.store)
+        after = self.written()
+        requests, octets = (new - old for new, old in zip(after, before))
+        blocks = self.blocks()
+        return [requests / times, octets / times, blocks and blocks / times]
+
+
+def settle(box):
+    """Until no worker is left: the last one syncs what was removed."""
+    pids = box.pids()
+    box.wait_for(lambda: not any("worker" in names(pid) for pid in pids), 60, "end of its workers")
+
+
+def names(pid):
+    """Of the threads of a process."""
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text().strip())
+    return found
+
+
+def clock(box, seconds):
+    """Moves the clocks of a box that was started with them."""
+    with open(box.shared / "clock", "r+b" if (box.shared / "clock").exists() else "wb") as file:
+        file.write(struct.pack("=qq", seconds, seconds))
+
+
+def clocked(box):
+    """The words in front of a program whose clocks can be moved."""
+    library = TOOLS / "clock.so"
+    output(["cc", "-O1", "-shared", "-fPIC", "-o", library, TOP / "tests/tools/clock.c", "-ldl"])
+    clock(box, 0)
+    return ["/usr/bin/env", f"LD_PRELOAD={library}", f"TEST_CLOCK={box.shared}/clock", "TEST_NAPS=1"]
+
+
+def restart(box, before=()):
+    box.kill()
+    box.open()
+    box.before = clocked(box) if before == "clock" else list(before)
+    box.start()
+    box.settle()
+
+
+def stop(box):
+    """Stops it as a service manager does."""
+    for pid in box.pids():
+        os.kill(pid, 15)
+    box.starter.wait(30)
+
+
+def hour(box, device, each=lambda minute: None):
+    """An hour of a daemon, by its clocks."""
+
+    def pass_by():
+        for minute in range(1, 61):
+            hour.seconds += 60
+            clock(box, hour.seconds)
+            time.sleep(0.12)
+            each(minute)
+
+    return device.count(pass_by)
+
+
+class Busy:
+    """A next hop that answers 451 to every recipient."""
+
+    def __enter__(self):
+        self.listener = socket.create_server(("127.0.0.1", SINK_PORT))
+        self.server = threading.Thread(target=self.serve, daemon=True)
+        self.server.start()
+
+    def __exit__(self, *_):
+        # A thread in accept would hold the port.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.server.join()
+        self.listener.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                threading.Thread(target=self.talk, args=(client,), daemon=True).start()
+
+    def talk(self, client):
+        with client, client.makefile("rb") as lines:
+            client.sendall(b"220 busy.test\r\n")
+            for line in lines:
+                verb = line[:4].upper()
+                client.sendall({b"RCPT": b"451 4.3.0 later\r\n", b"DATA": b"503 no\r\n"}.get(verb, b"250 ok\r\n"))
+                if verb == b"QUIT":
+                    break
+
+
+def costs(box, device):
+    """Each piece of work with what it costs: requests, octets, erase blocks."""
+    row = {}
+    box.start()
+    box.settle()
+
+    def local():
+        # It is there before the reply.
+        send_each(1, LOCAL[0])
+
+    def relay(sink):
+        before = sink.get(Sink.MESSAGES)
+        send_each(1, REMOTE[0])
+        sink.wait(before + 1)
+        settle(box)
+
+    with Sink() as sink:
+        local()
+        relay(sink)
+        row["maildir"] = device.count(local, TIMES)
+        row["relay"] = device.count(lambda: relay(sink), TIMES)
+        # Standard error goes to a file on the device.
+        restart(box, ["/bin/sh", "-c", f'exec "$0" "$@" 2>>{box.state}/log'])
+        relay(sink)
+        row["log"] = device.count(lambda: relay(sink), TIMES)
+        restart(box)
+
+    def attempt():
+        box.run(["/usr/sbin/pillarbox", "queue", "flush"])
+        settle(box)
+
+    # The hop pauses after the first message, so the others are not tried by themselves.
+    row["deferred"] = device.count(lambda: (send_each(1, REMOTE[0]), settle(box)), TIMES)
+    for file in (box.state / "spool/queue").iterdir():
+        box.run(["/usr/sbin/pillarbox", "queue", "remove", file.name])
+    send_each(1, REMOTE[0])
+    settle(box)
+    row["unreachable"] = device.count(attempt, TIMES)
+    with Busy():
+        row["attempt"] = device.count(attempt, TIMES)
+    with Sink() as sink:
+        attempt()
+        sink.wait(1)
+    restart(box, "clock")
+    hour.seconds = 0
+    with Sink() as sink:
+        local()
+        relay(sink)
+        hour(box, device)
+        row["idle"] = hour(box, device)
+
+        def alert(minute):
+            if minute % 5 == 0:
+                relay(sink)
+
+        row["alerts"] = hour(box, device, alert)
+    send_each(1, REMOTE[0])
+    settle(box)
+    hour(box, device)
+    row["waiting"] = hour(box, device)
+    row["stop"] = device.count(lambda: stop(box))
+    return {"costs": row}
+
+
+def leave_network():
+    """Takes a loopback of its own: here other work goes on, and no client of that may find the ports."""
+    if machine.LIBC.unshare(CLONE_NEWNET):
+        raise RuntimeError("flash needs root, for loop devices and a network of its own")
+    output(["ip", "link", "set", "lo", "up"])
+
+
+@contextlib.contextmanager
+def device(kind):
+    """A device with such a file system, if this machine can make one."""
+    system = KINDS[kind][0]
+    if system not in pathlib.Path("/proc/filesystems").read_text().split():
+        raise RuntimeError(f"this kernel has no {system}")
+    with Device(kind) as made:
+        yield made
