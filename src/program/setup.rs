@@ -66,12 +66,16 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the test of all ports may take: a firewall that drops packets gives no answer.
 const TEST: Duration = Duration::from_secs(90);
 /// How often a password may be typed.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// The settings that answers make with a smarthost.
+type SettingsOf<'a> = &'a dyn Fn(&Answers, Option<&Smarthost>) -> Result<Settings, CommandFailure>;
 
 /// Asks, tests and writes.
 ///
@@ -93,8 +97,11 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let text =
         |answers: &Answers, smarthost: Option<&Smarthost>| text(answers, smarthost, &password_path) + &extra;
     let file = path.display().to_string();
-    let settings = config::parse(&text(&answers, answers.candidates.first()), &file);
-    let settings = settings.map_err(|problems| CommandFailure::problems(&problems))?;
+    let settings = |answers: &Answers, smarthost: Option<&Smarthost>| {
+        config::parse(&text(answers, smarthost), &file)
+            .map_err(|problems| CommandFailure::problems(&problems))
+    };
+    let control = settings(&answers, answers.candidates.first())?.control;
     let takes_token = matches!(answers.password, Password::Token(..));
     let smarthost = if options.is_set("no-test") || takes_token {
         answers.candidates.first().cloned()
@@ -122,7 +129,7 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         // It logs in at the smarthost, which is the test, and gives up the rights of root: so it comes last.
         login::run(path, &[OsString::from(&answers.login)])?;
     }
-    let served = is_served(&settings.control);
+    let served = is_served(&control);
     say(&next::line(Path::new("/"), &target.path, served, &escaped(answers.probed())));
     Ok(())
 }
@@ -202,12 +209,12 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
 /// No candidate works, or there is no memory for the password.
 fn test_until_right(
     config: &Path,
-    settings: &Settings,
+    settings: SettingsOf<'_>,
     answers: &mut Answers,
 ) -> Result<Option<Smarthost>, CommandFailure> {
-    let mut candidates: Vec<Vec<Smarthost>> = match answers.candidates.as_slice() {
-        [] => vec![Vec::new()],
-        candidates => candidates.iter().map(|candidate| vec![candidate.clone()]).collect(),
+    let mut candidates: Vec<Option<Smarthost>> = match answers.candidates.as_slice() {
+        [] => vec![None],
+        candidates => candidates.iter().cloned().map(Some).collect(),
     };
     for attempt in 1.. {
         let trial = test(config, settings, answers, &candidates)?;
@@ -221,7 +228,7 @@ fn test_until_right(
             if shows_all { &[Mark::Ok, Mark::Warn, Mark::Fail][..] } else { &[Mark::Warn, Mark::Fail] };
         say(&steps(&trial, marks));
         if attempt < ATTEMPTS_MAX && is_wrong_password(failure) && questions::ask_again(answers)? {
-            candidates = vec![trial.smarthost];
+            candidates = vec![trial.smarthost.into_iter().next()];
             continue;
         }
         let text =
@@ -246,29 +253,40 @@ fn steps(trial: &Trial, marks: &[Mark]) -> String {
     text
 }
 
-/// Tests the candidates.
+/// Tests the candidates; `None` is delivery by MX.
 ///
 /// # Errors
-/// There is no memory for the password.
+/// There is no memory for the password, or the process for a command can't be started.
 fn test(
     config: &Path,
-    settings: &Settings,
+    settings: SettingsOf<'_>,
     answers: &Answers,
-    candidates: &[Vec<Smarthost>],
+    candidates: &[Option<Smarthost>],
 ) -> Result<Trial, CommandFailure> {
-    let mut settings = settings.clone();
     let hidden = match &answers.password {
         Password::Typed(password) => Some(hide(password).map_err(|error| {
             CommandFailure::new(exit::OS_ERROR, format!("setup: no memory for the password: {error}"))
         })?),
         _ => None,
     };
-    if let Some((_, path)) = &hidden {
-        settings.relay.password_file = Some(path.clone());
-    }
-    let commands = privileges::start_commands(config, &settings)?;
-    let hostname = host::name(settings.hostname.as_ref());
-    let site = Site { commands, ..Site::new(settings, hostname, None) };
+    let settings_of = |smarthost: Option<&Smarthost>| -> Result<Settings, CommandFailure> {
+        let mut settings = settings(answers, smarthost)?;
+        if let Some((_, path)) = &hidden {
+            settings.relay.password_file = Some(path.clone());
+        }
+        Ok(settings)
+    };
+    let commands =
+        privileges::start_commands(config, &settings_of(candidates.first().and_then(Option::as_ref))?)?;
+    let sites = candidates.iter().map(|candidate| {
+        let settings = settings_of(candidate.as_ref())?;
+        let hostname = host::name(settings.hostname.as_ref());
+        let site = Site { commands: commands.clone(), ..Site::new(settings, hostname, None) };
+        Ok((candidate.iter().cloned().collect(), Arc::new(site)))
+    });
+    let sites: Vec<(Vec<Smarthost>, Arc<Site>)> = sites.collect::<Result<_, CommandFailure>>()?;
+    let Some((_, site)) = sites.first() else { return Ok(Trial::default()) };
+    let site = Arc::clone(site);
     let maildirs = maildirs(&site, None);
     let tcp = TcpConnect::default();
     let world = ProbeContext {
@@ -281,7 +299,7 @@ fn test(
     };
     let address = answers.probed();
     say(&format!("Testing the delivery to {}\n", escaped(address)));
-    Ok(find(&site, &world, candidates, address, &mut show_trial))
+    Ok(find(sites, &world, address, &mut show_trial))
 }
 
 /// Shows the result for a candidate, in a line.

@@ -74,21 +74,16 @@ pub struct Trial {
     pub failure: Option<Step>,
 }
 
-/// Tries the candidates in turn with a message to `address`, and calls `report` after each. Returns the first that a
-/// message would pass or that no other port can better, else the one that got farthest.
+/// Tries the candidates in turn with a message to `address`, each on this host as if it were its smarthost, and calls `report`
+/// after each. Returns the first that a message would pass or that no other port can better, else the one that got farthest.
 pub fn find(
-    host: &Site,
+    candidates: Vec<(Vec<Smarthost>, Arc<Site>)>,
     world: &ProbeContext<'_>,
-    candidates: &[Vec<Smarthost>],
     address: &str,
     report: &mut dyn FnMut(&Trial),
 ) -> Trial {
     let mut farthest = Trial::default();
-    for candidate in candidates {
-        let mut settings = host.settings.clone();
-        settings.relay.smarthost = candidate.iter().cloned().map(Into::into).collect();
-        let site = Site::new(settings, host.hostname.clone(), None);
-        let site = Arc::new(Site { commands: host.commands.clone(), ..site });
+    for (smarthost, site) in candidates {
         let mut steps = Vec::new();
         let verdict = probe::probe(&site, world, address, &mut |news| {
             if let ProbeNews::Ended(step) = news {
@@ -96,7 +91,7 @@ pub fn find(
             }
         });
         let failure = verdict.failures.into_iter().next();
-        let trial = Trial { smarthost: candidate.clone(), steps, failure };
+        let trial = Trial { smarthost, steps, failure };
         report(&trial);
         let is_over = trial.failure.as_ref().is_none_or(|step| !depends_on_port(step));
         if is_over || trial.steps.len() > farthest.steps.len() {

@@ -77,23 +77,23 @@ pub fn examine(
 /// The problems that show without opening a file, for a process that may still have root's rights: other users own some of
 /// the files, and may have put a link or a pipe in their place.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Seen<'a> {
     report: CheckReport,
-    settings: Settings,
-    places: Places,
+    settings: &'a Settings,
+    places: &'a Places,
     runs_as: Option<ProcessUser>,
     mboxes: Vec<MboxFault>,
 }
 
 /// Looks at the files that the settings name, and opens none. `path` is the configuration that `settings` and `places` were
 /// read from: the file is not read again, but `user` must be able to read it at SIGHUP.
-pub fn look(
+pub fn look<'a>(
     path: &Path,
-    settings: &Settings,
-    places: &Places,
+    settings: &'a Settings,
+    places: &'a Places,
     started_as: &ProcessUser,
     look_up: LookUp<'_>,
-) -> Seen {
+) -> Seen<'a> {
     let mut report = CheckReport { file: path.display().to_string(), ..CheckReport::default() };
     report.problems = files::problems(settings, places, &report.file, started_as, look_up);
     let runs_as = files::runs_as(settings, started_as, look_up);
@@ -105,21 +105,21 @@ pub fn look(
     // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
     let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
     let mboxes = mboxes::faults(settings, writer);
-    Seen { report, settings: settings.clone(), places: places.clone(), runs_as, mboxes }
+    Seen { report, settings, places, runs_as, mboxes }
 }
 
-impl Seen {
+impl Seen<'_> {
     /// Reads the files, with the rights that the daemon has: all problems and warnings.
     #[must_use]
     pub fn read(self) -> CheckReport {
         let Self { mut report, settings, places, runs_as, mboxes } = self;
-        alias_problems(&settings, runs_as.as_ref(), &mut report);
-        for fault in mboxes::problems(&settings, mboxes) {
+        alias_problems(settings, runs_as.as_ref(), &mut report);
+        for fault in mboxes::problems(settings, mboxes) {
             let place = places.of("local", "maildir");
             // A user must not make the check fail.
             if fault.is_user_s { report.warn(place, fault.text) } else { report.problem(place, fault.text) }
         }
-        check_contents(&settings, &places, &mut report);
+        check_contents(settings, places, &mut report);
         report
     }
 }

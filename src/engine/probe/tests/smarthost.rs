@@ -1,12 +1,13 @@
 //! How `setup` finds port and TLS mode: candidates are tried in order, the first that works is taken, and a refused login
 //! ends the search.
 
-use crate::engine::host::site::current;
+use crate::engine::host::site::{Site, current};
 use crate::engine::probe::smarthost::{Proposal, Trial, find, propose};
 use crate::engine::probe::walk as probe;
 use crate::engine::tests::world::*;
 use crate::mail::address::Domain;
 use crate::mail::date::{Now, WallTime};
+use crate::mail::next_hop::Smarthost;
 use crate::net::resolver::{DnsErrorKind, DnsRecord, RecordSet, Rtype};
 use crate::net::self_signed;
 use crate::rules::advice::providers::Named;
@@ -43,10 +44,16 @@ fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
         named.keep_private();
     }
     let candidates: Vec<_> = named.candidates.into_iter().map(|candidate| vec![candidate]).collect();
+    let on_site = |candidate: &Vec<Smarthost>| {
+        let mut settings = site.settings.clone();
+        settings.relay.smarthost = candidate.iter().cloned().map(Into::into).collect();
+        let commands = site.commands.clone();
+        let site = Site { commands, ..Site::new(settings, site.hostname.clone(), None) };
+        (candidate.clone(), Arc::new(site))
+    };
     let mut reported = Vec::new();
-    let trial = find(&site, &through, &candidates, "me@far.example", &mut |trial| {
-        reported.push(trial.smarthost.clone())
-    });
+    let sites = candidates.iter().map(on_site).collect();
+    let trial = find(sites, &through, "me@far.example", &mut |trial| reported.push(trial.smarthost.clone()));
     let attempts = world.net.take_attempts();
     assert!(!reported.is_empty() && candidates.starts_with(&reported) && reported.contains(&trial.smarthost));
     (trial, attempts)
