@@ -33,6 +33,8 @@ KINDS = {
     "btrfs": ("btrfs", ["mkfs.btrfs", "-q", "-f"]),
 }
 TIMES = 10
+# Where mail lies first with queue.storage = "memory-first".
+MEMORY = pathlib.Path(f"/dev/shm/pillarbox-bench-queue-{os.getuid()}")
 CLONE_NEWNET = 0x40000000
 
 
@@ -184,6 +186,22 @@ def hour(box, device, each=lambda minute: None):
     return device.count(pass_by)
 
 
+@contextlib.contextmanager
+def memory_first(box):
+    """The box with `queue.storage = "memory-first"`; False for a build that does not know it."""
+    text = box.config.read_text()
+    box.config.write_text(f'queue.storage = "memory-first"\nqueue.memory = "{MEMORY}"\n{text}')
+    try:
+        restart(box)
+        knows = True
+    except RuntimeError:
+        knows = False
+    yield knows
+    box.config.write_text(text)
+    restart(box)
+    shutil.rmtree(MEMORY, ignore_errors=True)
+
+
 class Busy:
     """A next hop that answers 451 to every recipient."""
 
@@ -257,6 +275,10 @@ def costs(box, device):
     with Sink() as sink:
         attempt()
         sink.wait(1)
+        with memory_first(box) as is_known:
+            if is_known:
+                relay(sink)
+                row["memory"] = device.count(lambda: relay(sink), TIMES)
     restart(box, "clock")
     hour.seconds = 0
     with Sink() as sink:
