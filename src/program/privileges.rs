@@ -70,7 +70,7 @@ pub fn open_state(
 /// A directory can't be made or opened.
 pub fn open_queue(settings: &Settings, owner: Option<Owner>) -> Result<Queue, StoreError> {
     let mut queue = Queue::open(&settings.state, owner)?;
-    queue.look_into(&settings.queue.memory)?;
+    queue.look_into(&settings.queue.memory, owner)?;
     Ok(queue)
 }
 

@@ -243,6 +243,11 @@ fn set_hold(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Ref
     let progress = entry.progress().into_iter().enumerate();
     let recipients: Vec<usize> = progress.filter(differs).map(|(place, _)| place).collect();
     if recipients.is_empty() {
+        // It is held already, but may still lie in memory, if the disk was full then.
+        if hold {
+            manager.queue.save(entry.id()).map_err(|error| failed(&error))?;
+            manager.index.set_held(entry.id(), hold);
+        }
         return Ok(());
     }
     let event = if hold { queue::JournalEvent::Held } else { queue::JournalEvent::Released };

@@ -64,7 +64,8 @@ impl Manager {
         if self.queue.memory_octets() == 0 {
             *next_look = now.saturating_add(grace(site));
             *self.saver.failure.lock() = None;
-            return Duration::MAX;
+            // A message may come in without waking the forwarder: a worker takes it at once.
+            return if memory_max(site) > 0 { grace(site) } else { Duration::MAX };
         }
         if now < *next_look || self.saver.is_busy.swap(true, Ordering::SeqCst) {
             return next_look.saturating_sub(now).max(BUSY_RETRY);

@@ -6,8 +6,8 @@
 //! | state | `admit` | leaves it by |
 //! | --- | --- | --- |
 //! | closed | yes | `failed`: to open |
-//! | open until a time | no, until then | the time, `clear` or `resume` |
-//! | trying, until a deadline | once, then no | `failed`: to open again; `succeeded`: to closed; `put_off`: the next `admit` may try |
+//! | open until a time | no, until then | the time, or `clear` |
+//! | trying, until a deadline | once, then no | `failed`: to open again; `succeeded` or `resume`: to closed; `put_off`: the next `admit` may try |
 //!
 //! So a dead or hostile next hop sees one connection for each step of the back-off, however many messages wait. All
 //! times are running times ([`crate::mail::date::Now::running`]).

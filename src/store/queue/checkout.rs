@@ -29,7 +29,7 @@ pub(super) struct Entries {
     /// How many threads wait for one of those. Telling nobody would cost a system call.
     waiting: usize,
     /// Entries with a synced record that could not be written: something has been delivered, and the disk did not
-    /// take the record. Without it every attempt would deliver again.
+    /// take the record. Without it every attempt would deliver again. And those of which a failed move has left a copy.
     pub(super) unwritten: HashMap<QueueId, Arc<Entry>>,
 }
 
@@ -97,7 +97,14 @@ impl Queue {
                     }
                     continue;
                 }
-                (None, Some(memory)) => memory.forget(id),
+                // A move that failed has removed its copy: the entry is still in memory.
+                (None, Some(_)) if stat.st_nlink == 0 => continue,
+                (None, Some(memory)) if memory.shelf.stat(id).is_ok() => {
+                    // The process that moved it may have ended before its own sync.
+                    durable::sync_directory(&self.disk.queue)
+                        .map_err(|error| StoreError::io(&self.disk.path, error))?;
+                    memory.forget(id);
+                }
                 _ => {}
             }
             // The previous holder of the lock may have removed the entry.
@@ -128,13 +135,18 @@ impl Queue {
         durability: Durability,
     ) -> Result<(), StoreError> {
         let result = entry.append(records, durability, &self.disk);
+        self.keep_pinned(entry);
+        result
+    }
+
+    /// Keeps an entry, and its lock, as long as it has to stay.
+    pub(super) fn keep_pinned(&self, entry: &Arc<Entry>) {
         let mut entries = self.entries.lock();
-        if entry.has_unwritten() {
+        if entry.is_pinned() {
             entries.unwritten.insert(entry.id(), Arc::clone(entry));
         } else {
             entries.unwritten.remove(&entry.id());
         }
-        result
     }
 
     /// Unlinks an entry. Call [`Self::sync`] after one or more removals from the disk; until then a crash may bring the entry

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
@@ -65,6 +65,8 @@ pub struct Entry {
     removed: AtomicBool,
     /// The checkout has just seen that the file is there, and nobody has asked since.
     fresh: AtomicBool,
+    /// As of the journal: the queue has to keep the entry.
+    pinned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) struct Journal {
     /// Synced records that could not be written; they are written in front of the next ones.
     unwritten: String,
     pub place: Place,
+    /// A move to the disk has failed, and left a copy that could not be removed.
+    is_doubled: bool,
 }
 
 /// Where the file lies that has the name of the entry.
@@ -82,14 +86,19 @@ pub(super) enum Place {
     Disk,
     /// In memory, of which it fills so many octets.
     Memory(Arc<Memory>, usize),
-    /// On the disk: this is the file, and holds the lock.
-    Moved(File),
+    /// On the disk: this is the file, and holds the lock; and its path.
+    Moved(File, PathBuf),
 }
 
 impl Place {
     /// The file that has the name, if `loaded` is the one that the entry was loaded from.
     fn file<'a>(&'a self, loaded: &'a File) -> &'a File {
-        if let Self::Moved(file) = self { file } else { loaded }
+        if let Self::Moved(file, _) = self { file } else { loaded }
+    }
+
+    /// Its path, if `loaded` is that of the former.
+    fn path<'a>(&'a self, loaded: &'a Path) -> &'a Path {
+        if let Self::Moved(_, path) = self { path } else { loaded }
     }
 }
 
@@ -109,7 +118,12 @@ impl Entry {
             None => load(&|buffer, offset| file.read_at(buffer, offset), octets)?,
         };
         let place = memory.map_or(Place::Disk, |(memory, octets)| Place::Memory(memory, octets));
-        let journal = Lock::new(Journal { progress: loaded.progress, unwritten: String::new(), place });
+        let journal = Lock::new(Journal {
+            progress: loaded.progress,
+            unwritten: String::new(),
+            place,
+            is_doubled: false,
+        });
         Ok(Self {
             id,
             path,
@@ -122,6 +136,7 @@ impl Entry {
             settling: Lock::default(),
             removed: AtomicBool::new(false),
             fresh: AtomicBool::new(true),
+            pinned: AtomicBool::new(false),
         })
     }
 
@@ -142,20 +157,22 @@ impl Entry {
         journal.place.file(&self.file).metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
-    /// Whether it lies in memory: a power cut loses it.
+    /// Whether it lies in memory alone: a power cut loses it.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
-        matches!(self.journal.lock().place, Place::Memory(..))
+        let journal = self.journal.lock();
+        matches!(journal.place, Place::Memory(..)) && !journal.is_doubled
     }
 
     /// Removes its name.
     pub(super) fn unlink(&self, disk: &Shelf) -> Result<(), StoreError> {
         let mut journal = self.journal.lock();
+        self.remove_double(disk, &mut journal)?;
         let unlinked = match &mut journal.place {
             Place::Memory(memory, octets) => memory.shelf.unlink(self.id).inspect(|()| {
                 memory.allowance.give_back(std::mem::take(octets));
             }),
-            Place::Disk | Place::Moved(_) => disk.unlink(self.id),
+            Place::Disk | Place::Moved(..) => disk.unlink(self.id),
         };
         match unlinked {
             Err(errno) if errno != Errno::NOENT => Err(StoreError::io(disk.path_of(self.id), errno)),
@@ -209,10 +226,11 @@ impl Entry {
     pub fn history(&self) -> Result<Vec<JournalRecord>, StoreError> {
         let journal = self.journal.lock();
         let file = journal.place.file(&self.file);
-        let size = file.metadata().map_err(|error| StoreError::io(&self.path, error))?.len();
+        let path = journal.place.path(&self.path);
+        let size = file.metadata().map_err(|error| StoreError::io(path, error))?.len();
         let records = load_records(&|buffer, offset| file.read_at(buffer, offset), size);
         records.map_err(|error| match error {
-            LoadError::Io(error) => StoreError::io(&self.path, error),
+            LoadError::Io(error) => StoreError::io(path, error),
             LoadError::Corrupt(reason) => self.corrupt(reason),
         })
     }
@@ -296,7 +314,10 @@ impl Entry {
             // The queue keeps the entry until the disk has room again: not its octets, too.
             (Err(_), Durability::Synced) => *self.kept.lock() = None,
         }
-        saved.and(result.map_err(|error| StoreError::io(&self.path, error)))
+        let path = place.path(&self.path);
+        let result = result.map_err(|error| StoreError::io(path, error));
+        self.note_pin(&journal);
+        saved.and(result)
     }
 
     /// Before records are appended in memory: the entry moves to the disk if they have to survive a power cut, or if there is
@@ -327,9 +348,35 @@ impl Entry {
         if must_last { saved.map(drop) } else { Ok(()) }
     }
 
-    /// Whether a synced record exists only in memory.
-    pub(super) fn has_unwritten(&self) -> bool {
-        !self.journal.lock().unwritten.is_empty()
+    fn note_pin(&self, journal: &Journal) {
+        let must_stay = !journal.unwritten.is_empty() || journal.is_doubled;
+        self.pinned.store(must_stay, Ordering::SeqCst);
+    }
+
+    /// Notes whether a failed move has left a copy on the disk.
+    pub(super) fn note_double(&self, is_doubled: bool, journal: &mut Journal) {
+        journal.is_doubled = is_doubled;
+        self.note_pin(journal);
+    }
+
+    /// Removes the copy that a failed move has left on the disk.
+    pub(super) fn remove_double(&self, disk: &Shelf, journal: &mut Journal) -> Result<(), StoreError> {
+        if !journal.is_doubled {
+            return Ok(());
+        }
+        match disk.unlink(self.id) {
+            Err(errno) if errno != Errno::NOENT => Err(StoreError::io(disk.path_of(self.id), errno)),
+            _ => {
+                self.note_double(false, journal);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the queue has to keep it: a synced record exists only in this process, or the disk has a copy that lacks
+    /// records. Waits for nobody who writes.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::SeqCst)
     }
 }
 

@@ -6,6 +6,7 @@ use super::Queue;
 use super::checkout::open_file;
 use super::format::{self, Description, load};
 use super::journal::Progress;
+use super::shelf::Shelf;
 use crate::mail::id::QueueId;
 use crate::store::{ErrorKind, StoreError};
 use rustix::fs::{Dir, DirEntry, FileType, OFlags, fstat};
@@ -73,13 +74,13 @@ impl Queue {
         let file = match self.find(&|shelf| open_file(shelf, id, OFlags::RDONLY)) {
             Err(Errno::NOENT) => return None,
             // A link or a socket: the disk is not at fault, and it is not a message.
-            Err(Errno::LOOP | Errno::NXIO) => return Some(Err(self.foreign(&id.to_string()))),
+            Err(Errno::LOOP | Errno::NXIO) => return Some(Err(self.foreign(id))),
             Err(errno) => return Some(Err(StoreError::io(path(), errno))),
             Ok((file, _)) => file,
         };
         let size = match fstat(&file) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
-                return Some(Err(self.foreign(&id.to_string())));
+                return Some(Err(self.foreign(id)));
             }
             Ok(stat) => u64::try_from(stat.st_size).unwrap_or_default(),
             Err(errno) => return Some(Err(StoreError::io(path(), errno))),
@@ -95,9 +96,15 @@ impl Queue {
         Some(loaded.map(summary).map_err(|error| self.load_error(id, error)))
     }
 
-    fn foreign(&self, name: &str) -> StoreError {
-        StoreError::new(ErrorKind::Foreign, self.disk.path.join(name), "not a queue file; left alone")
+    fn foreign(&self, id: QueueId) -> StoreError {
+        let found = self.find(&|shelf| shelf.stat(id));
+        let memory = found.ok().and_then(|(_, memory)| memory);
+        foreign(memory.map_or(&self.disk, |memory| &memory.shelf), &id.to_string())
     }
+}
+
+fn foreign(shelf: &Shelf, name: &str) -> StoreError {
+    StoreError::new(ErrorKind::Foreign, shelf.path.join(name), "not a queue file; left alone")
 }
 
 /// Whether a name in the directory may be that of a file: not every file system tells.
@@ -120,23 +127,24 @@ impl Iterator for Scan<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let is_memory = self.shelves.len() > 1;
+            let memory = self.queue.memory.as_ref().filter(|_| self.shelves.len() > 1);
+            let shelf = memory.map_or(&self.queue.disk, |memory| &memory.shelf);
             let Some(entry) = self.shelves.last_mut()?.next() else {
                 self.shelves.pop();
                 continue;
             };
             let entry = match entry {
                 Ok(entry) => entry,
-                Err(errno) => return Some(Err(StoreError::io(&self.queue.disk.path, errno))),
+                Err(errno) => return Some(Err(StoreError::io(&shelf.path, errno))),
             };
             let name = entry.file_name().to_string_lossy();
             if name == "." || name == ".." {
                 continue;
             }
             let Some(id) = QueueId::parse(&name).filter(|_| may_be_file(&entry)) else {
-                return Some(Err(self.queue.foreign(&name)));
+                return Some(Err(foreign(shelf, &name)));
             };
-            if is_memory {
+            if memory.is_some() {
                 self.seen.push(id);
             } else if self.seen.contains(&id) {
                 continue;

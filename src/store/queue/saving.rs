@@ -9,7 +9,8 @@
 //! and the move holds that of the journal, as an append does. Threads that use the entry go on with it. The copy is locked
 //! before it has its name, so no other process gets hold of it in between.
 //!
-//! A failure leaves the entry in memory. Nothing moves back.
+//! A failure leaves the entry in memory. Nothing moves back. If even the copy's name can't be removed then, as on a disk that has
+//! just become read-only, the entry stays checked out, so that nobody takes the copy for the entry.
 
 use super::checkout::open_file;
 use super::entry::{Entry, Journal, Place};
@@ -30,7 +31,11 @@ impl Queue {
     /// `Full` or `Trouble`: it stays in memory. `Corrupt`: it was damaged, and is in `corrupt/` now.
     pub fn save(&self, id: QueueId) -> Result<bool, StoreError> {
         match self.checkout(id)? {
-            Checkout::Ready(entry) => entry.move_to(&self.disk, &mut entry.journal.lock()),
+            Checkout::Ready(entry) => {
+                let moved = entry.move_to(&self.disk, &mut entry.journal.lock());
+                self.keep_pinned(&entry);
+                moved
+            }
             Checkout::Busy | Checkout::Gone => Ok(false),
         }
     }
@@ -59,7 +64,10 @@ impl Queue {
             }
             // A process that moves it has the lock of both.
             let file = open_file(&memory.shelf, id, OFlags::RDONLY);
-            if !file.is_ok_and(|file| crate::store::try_lock(&file).is_ok_and(|locked| locked)) {
+            // The one on the disk is looked for again: a move that has just failed has removed it.
+            if !file.is_ok_and(|file| crate::store::try_lock(&file).is_ok_and(|locked| locked))
+                || self.disk.stat(id).is_err()
+            {
                 continue;
             }
             if !std::mem::replace(&mut is_synced, true) {
@@ -79,7 +87,14 @@ impl Entry {
             return Ok(false);
         }
         let (memory, octets) = (Arc::clone(memory), *octets);
-        journal.place = Place::Moved(copy(&self.file, disk, self.id())?);
+        self.remove_double(disk, journal)?;
+        match copy(&self.file, disk, self.id()) {
+            Ok(file) => journal.place = Place::Moved(file, disk.path_of(self.id())),
+            Err(error) => {
+                self.note_double(disk.stat(self.id()).is_ok(), journal);
+                return Err(error);
+            }
+        }
         // If this fails, a sweep or the next checkout does it.
         if memory.shelf.unlink(self.id()).is_ok() {
             memory.allowance.give_back(octets);

@@ -19,6 +19,7 @@ use crate::store::room::{Allowance, pages};
 use crate::store::{StoreError, try_lock};
 use rustix::fs::{AtFlags, Dir, Mode, Stat, fstat, readlinkat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,25 @@ impl Memory {
     }
 }
 
+/// Whether a directory belongs to the user of the queue: `owner`, or that of this process.
+fn is_owned(directory: &OwnedFd, owner: Option<Owner>) -> io::Result<bool> {
+    let uid = owner.map_or_else(|| geteuid().as_raw(), |owner| owner.uid);
+    Ok(fstat(directory)?.st_uid == uid)
+}
+
+/// Says that mail may lie below `memory` for a state directory that is not where it was: no other process looks there.
+fn warn_of_moved_state(memory: &Path, directory: &OwnedFd) {
+    if statat(directory, STATE, AtFlags::empty()).is_err()
+        && let Ok(state) = readlinkat(directory, STATE, Vec::new())
+    {
+        let (memory, state) = (memory.display(), state.to_string_lossy());
+        let text = format!(
+            "messages of the queue below {state}, which is gone, may lie in {memory}; set state to that again"
+        );
+        log::warn!(target: "pillarbox", "event=notice text={text:?}");
+    }
+}
+
 /// The memory that a file fills.
 pub(super) fn size_in_pages(stat: &Stat) -> usize {
     pages(u64::try_from(stat.st_size).unwrap_or_default())
@@ -115,12 +135,19 @@ impl Queue {
             durable::make_directories(parent, passable)?;
             let parent = durable::open_directory(parent, DirectoryAccess::Read)?;
             let directory = durable::make_below(parent, name, Mode::RWXU, owner)?;
+            let others = || io::Error::other("it belongs to another user; remove it");
+            if !is_owned(&directory, owner)? {
+                return Err(others());
+            }
             if !try_lock(&directory).unwrap_or(true) {
                 return Err(io::Error::other("another pillarbox keeps its queue there"));
             }
             let wanted = [QUEUE, "tmp"].map(|name| (name, Mode::RWXU));
             let [queue, tmp] = durable::make_each_below(&directory, wanted, owner)?;
             let shelf = Shelf { path: memory.join(QUEUE), queue: Arc::new(queue?), tmp: Arc::new(tmp?) };
+            if !is_owned(&shelf.queue, owner)? || !is_owned(&shelf.tmp, owner)? {
+                return Err(others());
+            }
             self.claim(&directory, &shelf)?;
             Ok((directory, shelf))
         };
@@ -132,17 +159,25 @@ impl Queue {
     }
 
     /// Works on the messages that lie below `memory` as on those on the disk, if they belong to this queue. New ones go to
-    /// the disk.
+    /// the disk. Directories of another user than `owner` are left alone: that user could have put anything there.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn look_into(&mut self, memory: &Path) -> Result<(), StoreError> {
+    pub fn look_into(&mut self, memory: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
         let Ok(directory) = durable::open_directory(memory, DirectoryAccess::Read) else { return Ok(()) };
         if !self.is_ours(&directory) {
+            warn_of_moved_state(memory, &directory);
             return Ok(());
         }
         let open = |name: &str| durable::open_below(&directory, name.as_ref(), DirectoryAccess::Read);
         let (Ok(queue), Ok(tmp)) = (open(QUEUE), open("tmp")) else { return Ok(()) };
+        let is_owned = |directory: &OwnedFd| is_owned(directory, owner).unwrap_or_default();
+        if ![&directory, &queue, &tmp].into_iter().all(is_owned) {
+            let text =
+                format!("{} belongs to another user; messages that lie there are not seen", memory.display());
+            log::warn!(target: "pillarbox", "event=notice text={text:?}");
+            return Ok(());
+        }
         let shelf = Shelf { path: memory.join(QUEUE), queue: Arc::new(queue), tmp: Arc::new(tmp) };
         self.memory = Some(Arc::new(Memory::new(directory, shelf)?));
         Ok(())

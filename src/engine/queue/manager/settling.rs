@@ -124,7 +124,9 @@ impl Manager {
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
-            let attempts_since_jump = self.attempts_since_jump(hop, pending, progress.get(place)) + 1;
+            // A failure of the hop is among its failures already.
+            let this = u32::from(again != Again::WhenHopWorks);
+            let attempts_since_jump = self.attempts_since_jump(hop, pending, progress.get(place)) + this;
             let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));

@@ -23,11 +23,11 @@ impl Output for Said {
     }
 
     fn error(&mut self, line: &str) -> io::Result<()> {
-        panic!("{line}")
+        self.output(line.as_bytes())
     }
 }
 
-/// Asks as root; exit code and answer.
+/// Asks as root; exit code, and answer with errors.
 pub(super) fn ask(world: &World, line: &str) -> (u8, String) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();

@@ -124,7 +124,7 @@ impl World {
         if most > 0 {
             queue.keep_in(&memory, most, None).unwrap();
         } else {
-            queue.look_into(&memory).unwrap();
+            queue.look_into(&memory, None).unwrap();
         }
         let queue = Arc::new(queue);
         let engine_clock = Arc::new(EngineClock::resume(Box::new(clock.clone()), &state));

@@ -372,6 +372,24 @@ fn a_message_that_fails_again_waits_its_own_step_and_expires_at_last() {
     assert!(host.count() >= 30 && host.count() <= 40, "{}", host.count());
 }
 
+/// The session in which the hop fails is counted once: with the hop's failures.
+#[test]
+fn a_recipient_that_is_deferred_before_the_hop_fails_has_its_three_attempts() {
+    let (world, host) = smart("relay.smarthost = \"smtp://192.0.2.1\"\nqueue.lifetime = \"1m\"");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 4.2.0 later") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &["a@far.example", "b@far.example"]);
+    world.pass();
+    world.clock.advance(HOUR);
+    assert_eq!(world.queued(id).progress[0].attempts, 1);
+    host.now_says(|stage, line| match stage {
+        Stage::Rcpt if line.contains("b@") => reply("421 4.3.2 busy"),
+        Stage::Rcpt => reply("450 4.2.0 later"),
+        _ => Say::Yes,
+    });
+    world.pass();
+    assert_eq!(world.mail("alice").len(), 0, "two attempts are not three");
+}
+
 /// While others of its sender pass, the same message is refused three times in the same words: it is the message.
 #[test]
 fn a_message_that_is_refused_while_others_pass_bounces_at_the_third_time() {

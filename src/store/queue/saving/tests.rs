@@ -207,7 +207,7 @@ fn a_sweep_leaves_an_entry_that_another_process_moves() {
     let moving = world.ready(ID);
     fs::copy(world.path("memory/queue", ID), world.path("state/queue", ID)).unwrap();
     let mut other = Queue::open(&world.directory.path().join("state"), None).unwrap();
-    other.look_into(&world.directory.path().join("memory")).unwrap();
+    other.look_into(&world.directory.path().join("memory"), None).unwrap();
     other.sweep(None).unwrap();
     assert_eq!(world.places(ID), ["state/queue", "memory/queue"]);
     drop(moving);
@@ -314,7 +314,7 @@ fn a_name_is_given_once_wherever_the_entry_lies() {
     let taken = |queue: &Queue| queue.stage(ID, &description()).is_err();
     assert!(taken(&world.queue));
     let mut other = Queue::open(&world.directory.path().join("state"), None).unwrap();
-    other.look_into(&world.directory.path().join("memory")).unwrap();
+    other.look_into(&world.directory.path().join("memory"), None).unwrap();
     assert!(taken(&other));
     assert!(world.queue.save(ID).unwrap() && taken(&world.queue) && taken(&other));
     assert_eq!((world.content(ID), world.places(ID)), (b"one\n".to_vec(), vec!["state/queue"]));
@@ -344,13 +344,13 @@ fn memory_belongs_to_one_queue_and_to_one_process() {
     let mut twin = Queue::open(&state, None).unwrap();
     assert!(twin.keep_in(&memory, MAX, None).is_err(), "locked");
     assert!(!twin.contains(ID));
-    twin.look_into(&memory).unwrap();
+    twin.look_into(&memory, None).unwrap();
     assert!(twin.contains(ID));
     twin.stage(OTHER, &description()).unwrap().sync().unwrap().commit().unwrap();
     assert_eq!(world.places(OTHER), ["state/queue"], "only one process puts messages there");
     let mut stranger = Queue::open(&world.directory.path().join("elsewhere"), None).unwrap();
-    stranger.look_into(&memory).unwrap();
-    stranger.look_into(&world.directory.path().join("missing")).unwrap();
+    stranger.look_into(&memory, None).unwrap();
+    stranger.look_into(&world.directory.path().join("missing"), None).unwrap();
     assert!(!stranger.contains(ID));
     let World { directory, queue } = world;
     drop(queue);
@@ -359,8 +359,48 @@ fn memory_belongs_to_one_queue_and_to_one_process() {
     stranger.keep_in(&memory, MAX, None).unwrap();
     stranger.stage(ID, &description()).unwrap().sync().unwrap().commit().unwrap();
     assert!(directory.path().join("memory/queue").join(ID.to_string()).exists());
-    twin.look_into(&memory).unwrap();
+    twin.look_into(&memory, None).unwrap();
     assert!(twin.in_memory().unwrap().ids.is_empty(), "it belongs to another queue now");
+}
+
+#[test]
+fn directories_of_another_user_are_left_alone() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for place in ["memory", "memory/queue", "memory/tmp"] {
+        let world = World::new(MAX);
+        world.commit(ID, b"one\n");
+        let World { directory, queue } = world;
+        drop(queue);
+        std::os::unix::fs::chown(directory.path().join(place), Some(65534), None).unwrap();
+        let memory = directory.path().join("memory");
+        let mut queue = Queue::open(&directory.path().join("state"), None).unwrap();
+        assert!(queue.keep_in(&memory, MAX, None).is_err(), "{place}");
+        queue.look_into(&memory, None).unwrap();
+        assert!(!queue.contains(ID), "{place}");
+    }
+}
+
+#[test]
+fn a_copy_that_a_failed_move_has_left_is_never_taken_for_the_entry() {
+    let world = World::new(MAX);
+    world.commit(ID, b"one\n");
+    let entry = world.ready(ID);
+    // A directory in its place stands for a copy that can't be removed.
+    fs::create_dir(world.path("state/queue", ID)).unwrap();
+    assert!(world.queue.save(ID).is_err());
+    world.queue.record(&entry, &[record(0, 1, delivered())], Durability::Synced).unwrap();
+    drop(entry);
+    let is_delivered = |world: &World| world.ready(ID).progress()[0].is_finished();
+    assert!(is_delivered(&world));
+    assert!(world.queue.save(ID).is_err());
+    world.queue.sweep(None).unwrap();
+    assert!(world.path("memory/queue", ID).exists() && is_delivered(&world));
+    fs::remove_dir(world.path("state/queue", ID)).unwrap();
+    assert!(world.queue.save(ID).unwrap());
+    assert_eq!(world.places(ID), ["state/queue"]);
+    assert!(is_delivered(&world.restart()));
 }
 
 #[test]
