@@ -107,8 +107,7 @@ impl Manager {
 
     /// Settles an attempt: journal, log, notice, then removal or the next due time.
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
-        let site = self.site();
-        let now = self.clock.now();
+        let (site, now) = (self.site(), self.clock.now());
         let Attempt { entry, pending, outcomes, relay, passed_on, failures, is_ordered, claim: _claim } =
             attempt;
         let age = now.running.saturating_sub(pending.arrival);
@@ -124,7 +123,6 @@ impl Manager {
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
-            // A failure of the hop is among its failures already.
             let this = u32::from(again != Again::WhenHopWorks);
             let attempts_since_jump = self.attempts_since_jump(hop, pending, progress.get(place)) + this;
             let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
@@ -169,7 +167,8 @@ impl Manager {
         }
     }
 
-    /// Attempts at a recipient with this progress since the clock last jumped, the failures of its hop included.
+    /// Attempts at a recipient with this progress since the clock last jumped, the failures of its hop included: also the one
+    /// that has just ended an attempt.
     pub(super) fn attempts_since_jump(
         &self,
         hop: &Hop,
