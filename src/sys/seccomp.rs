@@ -206,7 +206,9 @@ const DENIED: &[c_long] = &[
 /// Calls that depend on an argument: its number, the bits of it that count, some values, and whether these are allowed
 /// or all others.
 type Rule<'a> = (c_long, u32, u32, &'a [u32], bool);
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
 const WRITABLE_AND_EXECUTABLE: u32 = EXECUTABLE | libc::PROT_WRITE as u32;
 #[rustfmt::skip]
 const RULES: &[Rule<'_>] = &[
