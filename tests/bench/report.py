@@ -151,7 +151,7 @@ WORKS = {
     "maildir": "a message into a Maildir",
     "relay": "a message that is relayed at once",
     "log": "the same, with the log in a file there",
-    "memory": 'the same, with `queue.storage = "memory-first"`',
+    "memory": 'the same, with `queue.storage` "memory-first"',
     "deferred": "a message that has to wait, with its first attempt",
     "unreachable": "a further attempt, while the next hop can't be reached",
     "attempt": "a further attempt, which the next hop answers with 451",
