@@ -6,15 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As in glibc's dlfcn.h for processors of 64 bits. */
+/* As in glibc's dlfcn.h for processors of 64 bits. The caller has it on its stack. */
 struct dl_find_object {
     unsigned long long flags;
     void *start, *end;
     struct link_map *map;
     void *eh_frame;
-#ifndef __x86_64__
-    void *eh_dbase;
-#endif
     unsigned long long reserved[7];
 };
 
