@@ -91,12 +91,7 @@ impl Queue {
             let stat = fstat(&file).map_err(failed)?;
             match (memory, &self.memory) {
                 // The previous holder of the lock may have moved the entry, or have ended in the middle of that.
-                (Some(memory), _) if stat.st_nlink == 0 || self.disk.stat(id).is_ok() => {
-                    if stat.st_nlink > 0 {
-                        memory.forget(id);
-                    }
-                    continue;
-                }
+                (Some(_), _) if stat.st_nlink == 0 || self.disk.stat(id).is_ok() => continue,
                 // A move that failed has removed its copy: the entry is still in memory.
                 (None, Some(_)) if stat.st_nlink == 0 => continue,
                 (None, Some(memory)) if memory.shelf.stat(id).is_ok() => {
@@ -118,7 +113,8 @@ impl Queue {
                 Entry::load(id, path, file, octets, place).map_err(|error| self.load_error(id, error))?;
             return Ok(Checkout::Ready(Arc::new(entry)));
         }
-        Ok(Checkout::Gone)
+        // Twice it was not where it had just been found: another process works on it.
+        Ok(Checkout::Busy)
     }
 
     /// Applies records to an entry and appends them to its journal, with one write and at most one sync. An entry in memory
