@@ -24,6 +24,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+INIT_NEEDS   = $(CHROOT_NEEDS) systemd-nspawn=systemd-container nsenter=util-linux python3=python3
 BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
 PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2
 CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
@@ -38,7 +39,7 @@ TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash zsh=zsh shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb check-32 cross cross-twice cross-run cross-count clean
+.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb test-init check-32 cross cross-twice cross-run cross-count clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -56,7 +57,7 @@ test: ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS)
 	@mkdir -p $(TARGET)
 	@# What waits for the network, and the release build, which keeps one processor busy, go beside the debug build and its tests.
-	@$(TOOLS)/beside $(TARGET)/beside.log $(MAKE) --no-print-directory peers $(BINARY) test-deb check-32 -- $(MAKE) --no-print-directory check
+	@$(TOOLS)/beside $(TARGET)/beside.log $(MAKE) --no-print-directory peers $(BINARY) test-deb test-init check-32 -- $(MAKE) --no-print-directory check
 	@$(TOOLS)/need $(TEST_NEEDS)
 	@$(MAKE) --no-print-directory $(BINARY)
 	@# Most of these tests wait for a time-out or a peer, so the processors have room for two more threads than there are.
@@ -64,7 +65,7 @@ test: ## all tests, as CI runs them; installs the programs that they talk to
 
 # The programs that the tests talk to.
 peers:
-	@$(TOOLS)/need $(TEST_NEEDS) $(CHROOT_NEEDS) $(DEB_NEEDS)
+	@$(TOOLS)/need $(TEST_NEEDS) $(INIT_NEEDS) $(DEB_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 
 faults: $(BINARY) ## about an hour of kills, power cuts, failing system calls, full disks and hostile peers, and a line of figures for each
@@ -126,6 +127,10 @@ deb: $(BINARY) ## a Debian package of it, target/pillarbox_VERSION_ARCH.deb
 test-deb: deb ## the package in a Debian of its own: installed, upgraded with a full queue, removed, purged; MIRROR=
 	@$(TOOLS)/need $(CHROOT_NEEDS)
 	@MIRROR=$(MIRROR) $(TOOLS)/test-deb $(TARGET)
+
+test-init: deb ## the service files under the real systemd, booted in a container, and the real OpenRC; MIRROR=
+	@$(TOOLS)/need $(INIT_NEEDS)
+	@MIRROR=$(MIRROR) $(TOOLS)/test-init $(TARGET)
 
 check-32: ## whether it compiles for 32 bits, and with the oldest Rust that Cargo.toml names
 	@$(TOOLS)/need $(BUILD_NEEDS)

@@ -452,7 +452,7 @@ tables! {
     "log", None, Log of |s| Some(&mut s.log) => {
         /// error | warn | info | debug | trace
         level: LogLevel = "info", one(choice(&LEVELS));
-        /// stderr | syslog
+        /// stderr (but syslog where that is /dev/null) | syslog
         target: LogTarget = "stderr", one(choice(&LOG_TARGETS));
     }
 

@@ -35,7 +35,7 @@ use super::exit::{self, CommandFailure};
 use super::findings::contents::look;
 use super::memory_queue;
 use super::privileges;
-use crate::config::{Settings, host, load, load_with_places};
+use crate::config::{LogTarget, Places, Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::{self, Tls};
@@ -46,7 +46,7 @@ use crate::engine::host::site::Site;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
 use crate::engine::log::event::{Event, trouble};
-use crate::engine::log::logger::Logger;
+use crate::engine::log::logger::{Logger, tell_syslog};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::store::drop::DropDirectory;
@@ -71,8 +71,18 @@ use std::time::Duration;
 pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let inherited = sockets::inherited();
     let supervisor = Supervisor::from_environment();
-    let (mut settings, places) =
-        load_with_places(config).map_err(|problems| CommandFailure::problems(&problems))?;
+    let loaded = load_with_places(config).map_err(|problems| CommandFailure::problems(&problems));
+    let log = loaded.as_ref().map_or(LogTarget::Stderr, |(settings, _)| settings.log.target);
+    let served = loaded.and_then(|loaded| serve(config, loaded, inherited, supervisor));
+    served.inspect_err(|failure| tell_syslog(log, &failure.lines))
+}
+
+fn serve(
+    config: &Path,
+    (mut settings, places): (Settings, Places),
+    inherited: Result<Vec<Inherited>, String>,
+    supervisor: Supervisor,
+) -> Result<(), CommandFailure> {
     memory::limit_arenas();
     Logger::new(settings.log.target, settings.log.level.0).install();
     let capacity = Capacity::measure();

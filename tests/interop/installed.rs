@@ -37,6 +37,7 @@ const SCRIPTS: [(&str, &str); 19] = [
     ("tests/tools/beside", "sh"),
     ("tests/tools/check-32", "bash"),
     ("tests/tools/test-deb", "bash"),
+    ("tests/tools/test-init", "bash"),
 ];
 
 /// The places where `LINK` is installed. It recognizes some callers by them.

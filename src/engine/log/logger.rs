@@ -4,6 +4,7 @@
 //! | target | a line is written | a line is dropped |
 //! | --- | --- | --- |
 //! | standard error | if `poll` reports room, one line at a time | a full pipe, a closed descriptor, a panic while printing |
+//! | standard error that is `/dev/null`, as under OpenRC: `/dev/log` in its place | see there | see there |
 //! | standard error that is systemd's journal | the same, with `<3>` to `<7>` for its level in place of date, level and target, which the journal keeps itself | the same |
 //! | `/dev/log` | by a non-blocking datagram; one new connection if the old one fails | a full socket, no log daemon |
 //!
@@ -65,12 +66,12 @@ impl Logger {
     #[must_use]
     pub fn new(target: LogTarget, level: LevelFilter) -> Self {
         let sink = match target {
+            _ if is_syslog(target) => Sink::Syslog(Lock::new(None)),
             LogTarget::Stderr if journal::is_stderr() => Sink::Journal { turn: Lock::new(()) },
-            LogTarget::Stderr => {
+            _ => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
                 Sink::Stderr { logger, turn: Lock::new(()) }
             }
-            LogTarget::Syslog => Sink::Syslog(Lock::new(None)),
         };
         Self { level, sink, dropped: AtomicUsize::new(0) }
     }
@@ -155,6 +156,22 @@ impl Log for Logger {
     }
 
     fn flush(&self) {}
+}
+
+/// Whether this target is the system's log: also where standard error is `/dev/null`, and the log would be lost there.
+fn is_syslog(target: LogTarget) -> bool {
+    target == LogTarget::Syslog || journal::is_stderr_null()
+}
+
+/// Tells the system's log why the daemon does not start, where that is its log: whoever started it may not read standard
+/// error.
+pub fn tell_syslog(target: LogTarget, lines: &[String]) {
+    if is_syslog(target) {
+        let mut socket = None;
+        lines.iter().for_each(|line| {
+            send_to_syslog(&mut socket, Level::Error, &printable(line.clone()));
+        });
+    }
 }
 
 /// Whether standard error is open and has room for a line, so that a write does not block.
