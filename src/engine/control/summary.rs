@@ -13,6 +13,7 @@
 //! | a message that is too old | warning | yes |
 //! | the dead man's switch of `heartbeat.url` is not reached | a note, warning after `heartbeat.interval` | |
 //! | the link is metered and messages wait | note | |
+//! | a mailbox of this host can't take a message now | note | |
 //! | held by the operator, by the schedule, by a digest, for another try | fine | |
 //!
 //! The worst comes first, and then the order of this table. What is only fine follows the words "Everything works". Names of
@@ -51,6 +52,8 @@ pub(super) struct Facts {
     /// Seconds until the schedule fires, and until the first next try.
     pub schedule_in: Option<u64>,
     pub retry_in: Option<u64>,
+    /// A message that could not be written to a mailbox of this host, and why.
+    pub for_mailbox: Option<(QueueId, Option<String>)>,
     pub routes: Vec<Route>,
     /// The oldest message that is not held, and why it waits.
     pub oldest: Option<(QueueId, Option<String>)>,
@@ -125,6 +128,7 @@ pub(super) fn findings(facts: &Facts, figures: &Figures, sees_all: bool) -> Vec<
     found.extend(facts.routes.iter().map(|it| route(it, figures, sees_all)));
     found.extend(too_old(facts, figures, sees_all));
     found.extend(switch(facts, sees_all));
+    found.extend(facts.for_mailbox.iter().map(|it| mailbox(it, sees_all)));
     found.extend(waiting(facts, figures));
     found.sort_by_key(|it| (std::cmp::Reverse(it.level), it.is_fine));
     let is_fine = found.first().is_none_or(|it| it.is_fine);
@@ -360,6 +364,16 @@ fn too_old(facts: &Facts, figures: &Figures, sees_all: bool) -> Option<Finding> 
         None => format!("; `pillarbox queue show {id}` shows its history."),
     };
     Some(Finding::judged(Level::Warning, format!("Message {id} has waited for {}{why}", span(figures.age))))
+}
+
+fn mailbox((id, why): &(QueueId, Option<String>), sees_all: bool) -> Finding {
+    let text = match why.as_ref().filter(|_| sees_all) {
+        Some(why) => format!("Mail for a mailbox of this host has to wait: {}", clean(why)),
+        None => {
+            format!("Mail for a mailbox of this host has to wait; `pillarbox queue show {id}` shows why.")
+        }
+    };
+    Finding::new(Level::Ok, text)
 }
 
 /// What waits because it should.

@@ -43,6 +43,7 @@ pub(super) fn take(
         schedule_in: schedule_in(site, now.wall),
         retry_in: waits.next_retry.map(|due| due.saturating_sub(now.running).as_secs()),
         routes: routes.iter().filter_map(|it| route(site, it, now.running)).collect(),
+        for_mailbox: waits.for_mailbox.map(|id| (id, why(id))),
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
         certificates: certificates(site, now.wall),

@@ -54,6 +54,8 @@ pub struct WaitFacts {
     pub for_retry: u64,
     /// When the first of these is due.
     pub next_retry: Option<Duration>,
+    /// One of these that waits for a mailbox of this host.
+    pub for_mailbox: Option<QueueId>,
 }
 
 impl QueueIndex {
@@ -145,7 +147,7 @@ impl QueueIndex {
     pub fn wait_facts(&self, now: Duration) -> WaitFacts {
         let inner = self.inner.lock();
         let (mut link, mut schedule, mut retry) = (HashSet::new(), HashSet::new(), HashSet::new());
-        let mut next_retry: Option<Duration> = None;
+        let (mut next_retry, mut for_mailbox): (Option<Duration>, _) = (None, None);
         for (hop, state) in &inner.hops {
             for (&id, &due) in &state.due {
                 if inner.is_held_back(hop, id) {
@@ -155,6 +157,7 @@ impl QueueIndex {
                 } else if due > now && state.breaker.pause().is_none() {
                     retry.insert(id);
                     next_retry = Some(next_retry.map_or(due, |known| known.min(due)));
+                    for_mailbox = for_mailbox.or_else(|| matches!(hop, Hop::Local).then_some(id));
                 }
             }
         }
@@ -164,6 +167,7 @@ impl QueueIndex {
             for_schedule: count(schedule),
             for_retry: count(retry),
             next_retry,
+            for_mailbox,
         }
     }
 
