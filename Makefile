@@ -28,6 +28,7 @@ INIT_NEEDS   = $(CHROOT_NEEDS) systemd-nspawn=systemd-container nsenter=util-lin
 BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
 PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2
 CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+BOOT_NEEDS   = cpio=cpio openssl=openssl readelf=binutils qemu-system-x86_64=qemu-system-x86 qemu-system-arm=qemu-system-arm qemu-system-mipsel=qemu-system-mips qemu-system-riscv64=qemu-system-misc
 RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
 TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
@@ -39,7 +40,7 @@ TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash zsh=zsh shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb test-init check-32 cross cross-twice cross-run cross-count clean
+.PHONY: help run check test peers faults lint bench bench-all install install-files deb test-deb test-init check-32 cross cross-twice cross-run cross-boot cross-count clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -149,6 +150,10 @@ cross-twice: ## the same, built twice in two directories: the same octets
 cross-run: ## runs what make cross has built, where need be by an emulator
 	@$(TOOLS)/need $(RUN_NEEDS)
 	@tests/cross/run $(ARCH) $(LIBC) $(TARGET)
+
+cross-boot: ## the same under a real kernel of that processor, in an emulated machine
+	@$(TOOLS)/need $(CROSS_NEEDS) $(BOOT_NEEDS)
+	@MIRROR=$(MIRROR) tests/cross/boot $(ARCH) $(LIBC) $(TARGET)
 
 cross-count: ## instructions of a message and of sendmail in what make cross has built, as the emulator counts them
 	@$(TOOLS)/need $(RUN_NEEDS)

@@ -17,7 +17,7 @@ const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
 const LINK: &str = "packaging/hooks/pillarbox";
 
 /// Every script that runs on a user's host, and its shell.
-const SCRIPTS: [(&str, &str); 19] = [
+const SCRIPTS: [(&str, &str); 22] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
     ("packaging/openrc/pillarbox", "sh"),
@@ -33,6 +33,8 @@ const SCRIPTS: [(&str, &str); 19] = [
     ("packaging/cross/family", "bash"),
     ("packaging/cross/openssl", "bash"),
     ("packaging/cross/prepare", "bash"),
+    ("tests/cross/boot", "bash"),
+    ("tests/cross/box", "dash"),
     ("tests/cross/run", "bash"),
     ("tests/tools/beside", "sh"),
     ("tests/tools/check-32", "bash"),
