@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::durable::{DirectoryAccess, open_directory};
-use crate::store::test_directory::TestDirectory;
+use crate::test_directory::TestDirectory;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
