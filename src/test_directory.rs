@@ -1,11 +1,14 @@
-//! The directory of a test: a place of its own for its files, removed when the test ends. No other test shares it, as
-//! tests run beside each other in one process and in several.
+//! The directory of a test: a place of its own for its files, removed when the test passes. No other test shares it:
+//! tests run beside each other, in one process and in several. The tests in `tests/` use this file, too.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[derive(Debug)]
 pub struct TestDirectory(PathBuf);
 
 impl TestDirectory {
@@ -13,7 +16,16 @@ impl TestDirectory {
     ///
     /// If the directory cannot be made.
     pub fn new() -> Self {
-        Self::below(&std::env::temp_dir())
+        Self::below(&Self::usual())
+    }
+
+    /// The directory for temporary files, by a path without links.
+    ///
+    /// # Panics
+    ///
+    /// If it does not exist.
+    pub fn usual() -> PathBuf {
+        std::env::temp_dir().canonicalize().unwrap()
     }
 
     /// As [`Self::new`], for a test that asks for a certain file system.
@@ -50,20 +62,53 @@ impl TestDirectory {
         path
     }
 
+    /// As [`Self::file`], with that mode.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn file_of_mode(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.file(name, content);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
     /// As [`Self::file`], with mode 0600, as secrets must have.
     ///
     /// # Panics
     ///
     /// If it cannot be written.
     pub fn secret(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.file(name, content);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path
+        self.file_of_mode(name, content, 0o600)
+    }
+}
+
+impl Deref for TestDirectory {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for TestDirectory {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<OsStr> for TestDirectory {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_ref()
     }
 }
 
 impl Drop for TestDirectory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if std::thread::panicking() {
+            eprintln!("see {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }

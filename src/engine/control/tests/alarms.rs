@@ -7,7 +7,6 @@ use crate::engine::log::counters::Count;
 use crate::engine::tests::world::*;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -159,16 +158,20 @@ fn a_link_that_is_down_is_told_as_the_reason() {
     );
 }
 
-/// A command that appends its environment to a file.
-fn script(world: &World) -> (PathBuf, PathBuf) {
-    let (path, output) = (world.state().join("alarm.sh"), world.state().join("reported"));
+/// The configuration of a command, which the shell reads from a file. As a program the file could be busy: another test
+/// forks while this one has it open for writing.
+fn command(world: &World, text: &str) -> String {
+    format!("alarm.command = \"/bin/sh {}\"", world.directory.file("alarm.sh", text).display())
+}
+
+/// A command that appends its environment to a file, and the file.
+fn recorder(world: &World) -> (String, PathBuf) {
+    let output = world.directory.join("reported");
     let text = format!(
-        "#!/bin/sh\n{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
+        "{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
         output.display()
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-    (path, output)
+    (command(world, &text), output)
 }
 
 fn wait_for_told(output: &PathBuf, times: usize) -> String {
@@ -185,9 +188,9 @@ fn wait_for_told(output: &PathBuf, times: usize) -> String {
 #[test]
 fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     let (world, host) = world("alarm.stuck_after = \"1m\"");
-    let (path, output) = script(&world);
-    let command = format!("{} $(reboot);", path.display());
-    world.reload(&format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{command}\"\nqueue.warn_after = 0"));
+    let (command, output) = recorder(&world);
+    let command = command.replace("alarm.sh", "alarm.sh $(reboot);");
+    world.reload(&format!("alarm.stuck_after = \"1m\"\n{command}\nqueue.warn_after = 0"));
     let long = format!("450 4.2.0 $(reboot) `reboot` \u{1b}[2J {}", "x".repeat(1500));
     host.now_says(move |stage, _| if stage == Stage::Rcpt { reply(&long) } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
@@ -226,15 +229,9 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
 #[test]
 fn a_command_that_hangs_ends_with_the_daemon() {
     let (world, _) = world("");
-    let (path, pid) = (world.state().join("hangs.sh"), world.state().join("pid"));
-    std::fs::write(
-        &path,
-        format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display()),
-    )
-    .unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let command = format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{}\"", path.display());
-    world.reload(&command);
+    let pid = world.directory.join("pid");
+    let text = format!("echo $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display());
+    world.reload(&format!("alarm.stuck_after = \"1m\"\n{}", command(&world, &text)));
     operate(&world, "link down");
     world.accept("alice@box.example", &[FAR]);
     assert_eq!(live(&world, 3).len(), 1);

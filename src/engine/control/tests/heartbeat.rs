@@ -266,11 +266,13 @@ impl Switch {
 
 /// A world with a dead man's switch that answers with this status line.
 fn switched(config: &str, status: Arc<Mutex<Option<&'static str>>>) -> (World, Switch) {
-    let path = web_certificate();
-    let world = World::new(&format!(
+    let place = World::place();
+    let path = place.file("web.pem", web_certificate());
+    let config = format!(
         "relay.ca_file = {path:?}\nheartbeat.url = \"https://{WEB_NAME}/5e-cd\"\nalarm.stuck_after = \"1h\"\n\
          queue.warn_after = 0\n{config}"
-    ));
+    );
+    let world = World::at(&config, place);
     let switch = Switch::default();
     let asked = Arc::clone(&switch.0);
     serve_web(&world, move |line, _| {
@@ -344,7 +346,7 @@ fn the_switch_is_not_told_that_all_is_well_without_link_or_room() {
     minutes(&world, 1);
     assert_eq!(switch.take(), ["GET /5e-cd"]);
     let more = |room: &str| {
-        let path = web_certificate();
+        let path = world.directory.join("web.pem");
         world.reload(&format!(
             "relay.ca_file = {path:?}\nheartbeat.url = \"https://{WEB_NAME}/5e-cd\"\nlimits.free_space = {room}"
         ));

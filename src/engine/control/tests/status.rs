@@ -146,9 +146,8 @@ fn the_last_ends_outlive_a_restart() {
 #[test]
 fn a_client_certificate_that_no_message_has_used_is_told_before_it_ends() {
     let (world, _) = world("");
-    let path = world.state().join("client.pem");
     let made = crate::net::self_signed::make("box.example", world.manager.clock.now().wall).unwrap();
-    write_secret(&path, &made);
+    let path = world.directory.secret("client.pem", &made);
     world.reload(&format!(
         "relay.senders = {{ \"x@box.example\" = {{ url = \"smtps://far.example\", certificate = {path:?} }} }}"
     ));

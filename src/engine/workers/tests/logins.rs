@@ -2,12 +2,11 @@
 
 use crate::engine::tests::world::*;
 use crate::mail::base64;
-use crate::test_directory::TestDirectory;
 use std::sync::Arc;
 
 /// A smarthost with a login in TOML, the password in a file.
-fn entry(files: &TestDirectory, host: u8, name: &str) -> String {
-    let file = files.secret(name, format!("secret of {name}\n"));
+fn entry(place: &TestDirectory, host: u8, name: &str) -> String {
+    let file = place.secret(name, format!("secret of {name}\n"));
     format!(
         "{{ url = \"smtp://127.0.0.{host}\", username = \"{name}@{name}.example\", password_file = {file:?} }}"
     )
@@ -37,12 +36,13 @@ fn mail_from(host: &Host) -> Vec<String> {
 
 #[test]
 fn the_next_smarthost_gets_its_own_login_and_never_that_of_another() {
-    let files = TestDirectory::new();
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = [{}, {}, \"smtp://127.0.0.12\"]\n",
-        entry(&files, 10, "one"),
-        entry(&files, 11, "two")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 11, "two")
+    );
+    let world = World::at(&config, place);
     let (one, two, three) = (host(&world, 10), host(&world, 11), host(&world, 12));
     world.accept("root@box.example", &["joe@far.example"]);
     world.pass();
@@ -70,14 +70,15 @@ fn the_next_smarthost_gets_its_own_login_and_never_that_of_another() {
 
 #[test]
 fn a_sender_has_a_provider_of_its_own() {
-    let files = TestDirectory::new();
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = {}\nrelay.routes = {{ \"near.example\" = \"smtp://127.0.0.13\" }}\n\
          relay.senders = {{ \"nas@shop.example\" = {}, \"@shop.example\" = {} }}\n",
-        entry(&files, 10, "one"),
-        entry(&files, 11, "two"),
-        entry(&files, 10, "three")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 11, "two"),
+        entry(&place, 10, "three")
+    );
+    let world = World::at(&config, place);
     let (one, two, near) = (host(&world, 10), host(&world, 11), host(&world, 13));
     world.accept("root@box.example", &["joe@far.example"]);
     world.accept("NAS@shop.example", &["joe@far.example"]);
@@ -100,12 +101,13 @@ fn a_sender_has_a_provider_of_its_own() {
 
 #[test]
 fn a_login_that_fails_holds_no_other_back_at_the_same_host() {
-    let files = TestDirectory::new();
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = {}\nrelay.senders = {{ \"@shop.example\" = {} }}\n",
-        entry(&files, 10, "one"),
-        entry(&files, 10, "two")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 10, "two")
+    );
+    let world = World::at(&config, place);
     let one = host(&world, 10);
     let refused = base64::encode(b"\0two@two.example\0secret of two");
     one.now_says(move |at, line| match at {

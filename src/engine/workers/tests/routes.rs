@@ -360,14 +360,12 @@ fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
 /// out.
 #[test]
 fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-refused-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join("password");
-    std::fs::write(&file, "wrong\n").unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let world = World::new(&format!(
+    let place = World::place();
+    let file = place.secret("password", "wrong\n");
+    let config = format!(
         "relay.smarthost = \"smtp://smart.example:25\"\nrelay.username = \"joe\"\nrelay.password_file = {file:?}"
-    ));
+    );
+    let world = World::at(&config, place);
     let host = Host::friendly();
     host.extensions.lock().unwrap().push("AUTH PLAIN");
     host.now_says(|at, _| if at == Stage::Auth(0) { reply("535 no") } else { Say::Yes });
@@ -379,5 +377,4 @@ fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
     assert_eq!(world.net.take_attempts(), ["127.0.0.8:25"]);
     let commands = host.commands.lock().unwrap().clone();
     assert_eq!(commands, ["EHLO box.example", "AUTH PLAIN AGpvZQB3cm9uZw==", "QUIT"]);
-    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -5,10 +5,10 @@ use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::resolver::{
     DnsError, DnsErrorKind, DnsRecord, MonotonicClock, RecordSet, Resolve, Resolver, Rtype, SystemFiles,
 };
+use crate::test_directory::TestDirectory;
 use domain::base::iana::Rcode;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -502,16 +502,9 @@ fn a_tcp_connection_that_ends_early_is_a_cut_answer() {
     assert!(error.text.starts_with("a cut answer from"), "{error}");
 }
 
-/// A directory for one test.
-fn directory(test: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("pillarbox-resolver-{test}-{}", std::process::id()));
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
 #[test]
 fn names_in_the_hosts_file_need_no_dns() {
-    let directory = directory("hosts");
+    let directory = TestDirectory::new();
     let files = SystemFiles { hosts: directory.join("hosts"), ..no_files() };
     let text = b"# the LAN\n192.168.1.2\tnas NAS.lan # disk\n\xff\xfe junk\nfd00::2 nas\n0.0.0.0 ads.example\n\n192.168.1.3";
     fs::write(&files.hosts, text).unwrap();
@@ -525,12 +518,11 @@ fn names_in_the_hosts_file_need_no_dns() {
     assert_eq!(resolver.mx("other.lan").unwrap_err().kind, DnsErrorKind::NoSuchDomain);
     fs::write(&files.hosts, "192.168.1.9 nas\n").unwrap();
     assert_eq!(resolver.addresses("nas"), ips(&["192.168.1.9"]));
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn a_changed_resolv_conf_is_followed_and_the_cache_forgotten() {
-    let directory = directory("resolv");
+    let directory = TestDirectory::new();
     let files = SystemFiles { resolv_conf: directory.join("resolv.conf"), ..no_files() };
     let servers = |resolver: &Resolver| {
         resolver.follow_system();
@@ -557,7 +549,6 @@ fn a_changed_resolv_conf_is_followed_and_the_cache_forgotten() {
     .unwrap();
     assert_eq!(servers(&resolver), ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"]);
     assert!(!remembers(&resolver));
-    fs::remove_dir_all(directory).unwrap();
 
     let configured = Resolver::new(&["192.0.2.9:5353".parse().unwrap()], PATIENT, files, real_clock());
     assert_eq!(servers(&configured), ["192.0.2.9:5353"]);
