@@ -146,6 +146,7 @@ fn the_answer_that_nobody_waits_for_frees_the_place() {
         let error = link.ask("slow", &["word"], None, Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
+    wait_until("the errands have begun", || gate.begun("slow") == PER_USER_MAX);
     std::thread::scope(|scope| {
         let next: Vec<_> =
             (0..20).map(|_| scope.spawn(|| link.ask("slow", &["next one"], None, LONG))).collect();
