@@ -1,12 +1,8 @@
 //! When stuck mail raises an alarm, and what the command gets.
 
-use crate::engine::control::output::Asker;
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::log::counters::Count;
 use crate::engine::tests::world::*;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,8 +10,7 @@ const FAR: &str = "joe@far.example";
 
 fn world(config: &str) -> (World, Arc<Host>) {
     let world = World::new(&format!("queue.warn_after = 0\n{config}"));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -37,21 +32,6 @@ fn live(world: &World, minutes: u32) -> Vec<String> {
     reported
 }
 
-fn operate(world: &World, line: &str) {
-    struct Nobody;
-    impl crate::engine::control::output::Output for Nobody {
-        fn output(&mut self, _: &[u8]) -> std::io::Result<()> {
-            Ok(())
-        }
-        fn error(&mut self, line: &str) -> std::io::Result<()> {
-            panic!("{line}")
-        }
-    }
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.services, asker, &request, &mut Nobody).unwrap(), 0);
-}
-
 #[test]
 fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     let (world, host) = world("");
@@ -68,7 +48,7 @@ fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     );
     assert!(reported.starts_with(&start) && !reported.contains('\u{7}'), "{reported}");
     host.now_says(|_, _| Say::Yes);
-    operate(&world, "queue flush");
+    order(&world, "queue flush");
     let end = "event=alarm state=ok reason=stuck id=- route=- text=\"no message is too old any more\"";
     assert_eq!(live(&world, 60), [end]);
     assert_eq!(world.intake.counters.since_start()[Count::Alarms as usize], 1);
@@ -82,14 +62,14 @@ fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
     for _ in 0..5 {
         world.accept("alice@box.example", &[FAR]);
         reported.extend(live(&world, 30));
-        operate(&world, "queue flush");
+        order(&world, "queue flush");
     }
     let [reported] = reported.as_slice() else { panic!("{reported:?}") };
     assert!(reported.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{reported}");
     assert!(reported.contains("421 4.3.2 closed. The host is busy"), "{reported}");
     assert_eq!(world.services.alarm.standing().len(), 1);
     host.now_says(|_, _| Say::Yes);
-    operate(&world, "queue flush");
+    order(&world, "queue flush");
     let reported = live(&world, 5);
     let end = "event=alarm state=ok reason=route id=- route=far.example text=\"far.example works again, or nothing waits for it\"";
     assert_eq!(reported, [end]);
@@ -134,21 +114,21 @@ fn what_the_operator_holds_is_not_stuck() {
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
     world.pass();
-    operate(&world, &format!("queue hold {id}"));
+    order(&world, &format!("queue hold {id}"));
     assert_eq!(live(&world, 300), Vec::<String>::new());
     let facts = world.manager.index.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
     world.intake.clock.save();
     let world = world.restart();
     assert_eq!(world.manager.index.queue_facts(&Default::default()).held, 1, "the journal has it");
-    operate(&world, &format!("queue release {id}"));
+    order(&world, &format!("queue release {id}"));
     assert_eq!(live(&world, 1).len(), 1);
 }
 
 #[test]
 fn a_link_that_is_down_is_told_as_the_reason() {
     let (world, _) = world("alarm.stuck_after = \"1m\"");
-    operate(&world, "link down");
+    order(&world, "link down");
     let id = world.accept("alice@box.example", &[FAR]);
     let reported = live(&world, 3);
     let [reported] = reported.as_slice() else { panic!("{reported:?}") };
@@ -209,7 +189,7 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     host.now_says(|_, _| Say::Yes);
     // The command's thread may still run, and nothing is reported meanwhile.
     for _ in 0..1000 {
-        operate(&world, "queue flush");
+        order(&world, "queue flush");
         live(&world, 1);
         if std::fs::read_to_string(&output).unwrap().matches("\n.\n").count() > 1 {
             break;
@@ -232,7 +212,7 @@ fn a_command_that_hangs_ends_with_the_daemon() {
     let pid = world.directory.join("pid");
     let text = format!("echo $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display());
     world.reload(&format!("alarm.stuck_after = \"1m\"\n{}", command(&world, &text)));
-    operate(&world, "link down");
+    order(&world, "link down");
     world.accept("alice@box.example", &[FAR]);
     assert_eq!(live(&world, 3).len(), 1);
     let read = || std::fs::read_to_string(&pid).ok();

@@ -239,8 +239,7 @@ fn who_does_not_read_the_answer_does_not_get_all_of_it() {
 fn a_panic_takes_its_own_connection_with_it_and_nothing_else() {
     let world = World::new("");
     let control = open(&world);
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     // While other clients are served.
     let mut other = connect(&world);

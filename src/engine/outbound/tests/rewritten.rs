@@ -17,8 +17,7 @@ const FROM: &str = "rewrite.from = \"alerts@far.example\"\nrewrite.repair = fals
 
 fn world(config: &str) -> (World, Arc<Host>) {
     let world = World::new(config);
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 

@@ -24,8 +24,7 @@ impl Key {
 
 fn world(config: &str, key: &Key) -> (World, Arc<Host>) {
     let world = World::new(&format!("{config}\n{}", key.config));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 

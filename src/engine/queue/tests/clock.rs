@@ -218,8 +218,7 @@ fn without_the_saved_clock_mail_lives_longer_but_not_for_ever() {
 #[test]
 fn a_schedule_follows_a_clock_that_is_set_back() {
     let world = World::new("queue.schedule = \"0 * * * *\"");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     world.clock.jump(4 * YEAR);
     let forwarder = Arc::clone(&world.forwarder);
     let rounds = Arc::new(AtomicUsize::new(0));

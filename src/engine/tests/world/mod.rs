@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`clock`] | the clocks, which only a test moves |
+//! | [`operator`] | who asks for the status, and gives orders |
 //! | [`recorder`] | the log lines of the test's thread |
 //! | [`script`] | a scripted MX host, as tests set it up |
 //! | [`host`] | a connection to a scripted host |
@@ -15,6 +16,7 @@
 mod clock;
 mod host;
 mod net;
+mod operator;
 mod recorder;
 mod script;
 mod server;
@@ -22,6 +24,7 @@ mod web;
 
 pub use clock::*;
 pub use net::*;
+pub use operator::*;
 pub use recorder::*;
 pub use script::*;
 pub use server::*;
@@ -204,6 +207,13 @@ impl World {
     pub fn block(&self, user: &str) {
         std::fs::create_dir_all(self.maildir("")).unwrap();
         std::os::unix::fs::symlink("/nowhere", self.maildir(user)).unwrap();
+    }
+
+    /// A host that takes all mail for `far.example`, until it is told otherwise.
+    pub fn far_host(&self) -> Arc<Host> {
+        let host = Host::friendly();
+        self.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+        host
     }
 
     /// The server of this world.

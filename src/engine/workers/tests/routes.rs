@@ -220,8 +220,7 @@ fn smarthosts_are_tried_in_their_order() {
 #[test]
 fn one_connection_serves_many_messages() {
     let world = World::new("");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     for _ in 0..50 {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
@@ -248,8 +247,7 @@ fn a_peer_that_closes_after_each_message_gets_a_connection_for_each() {
 #[test]
 fn more_recipients_than_a_transaction_may_have_are_sent_in_several() {
     let world = World::new("limits.recipients = 1000");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     let to: Vec<String> = (0..250).map(|i| format!("user{i}@far.example")).collect();
     world.accept("alice@box.example", &to.iter().map(String::as_str).collect::<Vec<_>>());
     world.pass();
