@@ -108,6 +108,8 @@ impl World {
             log::set_boxed_logger(Box::new(Recorder)).unwrap();
             log::set_max_level(::log::LevelFilter::Info);
         });
+        // With one thread (`--test-threads=1`), the lines of the test before are still there.
+        take_log();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         Self::build(Arc::new(directory), FakeClock::new(), Arc::new(Net::default()), name, config, stream)
