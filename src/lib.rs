@@ -13,3 +13,6 @@ pub mod rules;
 pub mod smtp;
 pub mod store;
 pub mod sys;
+
+#[cfg(test)]
+mod test_directory;

@@ -4,6 +4,7 @@ use super::*;
 use crate::mail::address::Mailbox;
 use crate::rules::routing::next_hop::ExceptionTarget;
 use crate::rules::routing::route::LocalUsers;
+use crate::test_directory::TestDirectory;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -526,8 +527,7 @@ fn columns_count_characters_and_control_characters_are_escaped() {
 
 #[test]
 fn a_file_that_is_none_is_told_with_its_path() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-config-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = TestDirectory::new();
     let told = |path: &Path| load(path).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>();
     let file = directory.join("f.toml");
     assert_eq!(
@@ -550,7 +550,6 @@ fn a_file_that_is_none_is_told_with_its_path() {
     assert_eq!(settings.admin, [Addressee::User("joe".into())]);
     assert_eq!(places.of("", "admin"), Some(FilePosition { line: 1, column: 9 }));
     assert_eq!(places.of("", "state"), None);
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
@@ -592,8 +591,9 @@ fn a_file_full_of_problems_is_told_about_in_part() {
 
 #[test]
 fn what_is_right_is_read_beside_what_is_wrong() {
-    let file = std::env::temp_dir().join(format!("pillarbox-lenient-{}", std::process::id()));
-    std::fs::write(&file, "levl = 1\nstate = \"/a\"\nadmin = 7\nlimits.message_size = \"1MiB\"\n[[").unwrap();
+    let directory = TestDirectory::new();
+    let text = "levl = 1\nstate = \"/a\"\nadmin = 7\nlimits.message_size = \"1MiB\"\n[[";
+    let file = directory.file("pillarbox.toml", text);
     assert!(load(&file).is_err());
     let settings = load_leniently(&file).unwrap();
     assert_eq!((settings.state.to_str(), settings.limits.message_size), (Some("/a"), 1 << 20));

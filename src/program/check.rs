@@ -47,11 +47,11 @@ fn tell(path: &Path, report: CheckReport) -> Result<(), CommandFailure> {
 mod tests {
     use super::*;
     use crate::program::exit;
+    use crate::test_directory::TestDirectory;
 
     #[test]
     fn the_exit_code_says_it() {
-        let directory = std::env::temp_dir().join(format!("pillarbox-check-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = TestDirectory::new();
         let file = directory.join("pillarbox.toml");
         // Without giving up rights, which the other tests of this process need.
         let run = |file: &Path| tell(file, examine(file, &ProcessUser::own(), &ProcessUser::find, &|_| true));
@@ -97,6 +97,5 @@ mod tests {
         let problem = &problems_with(&format!("{smarthost}ca_file = \"{d}/missing\"\n"))[0];
         assert!(problem.contains("\"D/missing\" can't be read: No such file"), "{problem}");
         assert_eq!(run(&directory.join("missing.toml")).map_err(|failure| failure.code), Err(exit::CONFIG));
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

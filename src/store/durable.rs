@@ -416,9 +416,9 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_directory::TestDirectory;
     use super::renaming::link_without_replacing;
     use super::*;
+    use crate::test_directory::TestDirectory;
     use rustix::fs::{RenameFlags, renameat_with};
     use std::fs;
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -117,39 +117,9 @@ pub const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
 }
 
 #[cfg(test)]
-mod test_directory {
-    use std::path::{Path, PathBuf};
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    /// A directory for one test, gone when the test ends.
-    pub struct TestDirectory(PathBuf);
-
-    impl TestDirectory {
-        pub fn new() -> Self {
-            static COUNTER: AtomicU32 = AtomicU32::new(0);
-            let name =
-                format!("pillarbox-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        pub fn path(&self) -> &Path {
-            &self.0
-        }
-    }
-
-    impl Drop for TestDirectory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
-    use test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
 
     #[test]
     fn without_an_inode_there_is_no_room_unless_they_are_made_on_demand() {

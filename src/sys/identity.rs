@@ -94,6 +94,7 @@ fn become_for_files(uid: u32, gid: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
@@ -102,8 +103,7 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let directory = std::env::temp_dir().join(format!("pillarbox-identity-{}", std::process::id()));
-        fs::create_dir(&directory).unwrap();
+        let directory = TestDirectory::new();
         fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         let [own, group, secret] = ["own", "group", "secret"].map(|name| directory.join(name));
         for (path, uid, gid, mode) in
@@ -136,6 +136,5 @@ mod tests {
         });
         assert!(may_read(&secret), "no other thread has changed");
         assert_eq!(fs::metadata(directory.join("made")).unwrap().uid(), 4711);
-        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -145,21 +145,22 @@ fn add_port(set: &OwnedFd, rights: u64, port: u16) {
 mod tests {
     use super::*;
     use crate::sys::{packet, process, rights};
+    use crate::test_directory::TestDirectory;
     use std::fs;
     use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn what_was_not_named_is_closed() {
-        let base = std::env::temp_dir().join(format!("pillarbox-landlock-{}", std::process::id()));
+        let base = TestDirectory::new();
         for name in ["read", "write/a", "write/b", "other"] {
             fs::create_dir_all(base.join(name)).unwrap();
-            fs::write(base.join(name).join("file"), "x").unwrap();
+            base.file(&format!("{name}/file"), "x");
         }
         let (open, closed) =
             (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let [open_at, closed_at] = [&open, &closed].map(|listener| listener.local_addr().unwrap());
         let (here, there) = packet::pair().unwrap();
-        let below = base.clone();
+        let below = base.to_owned();
         process::start(c"tries", there, move |socket| {
             rights::restrain().unwrap();
             let at = |name: &str| below.join(name);
@@ -204,6 +205,5 @@ mod tests {
             Some((_, found)) => assert_eq!(found, "-xx----xxxx-x-x"),
             None => println!("this kernel has no Landlock"),
         }
-        fs::remove_dir_all(&base).unwrap();
     }
 }

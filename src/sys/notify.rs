@@ -67,6 +67,7 @@ fn connect(name: &OsStr) -> Option<UnixDatagram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
 
     fn heard(socket: &UnixDatagram) -> String {
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -89,13 +90,14 @@ mod tests {
 
     #[test]
     fn a_path_and_an_abstract_name_are_told() {
-        let name = format!("pillarbox-notify-{}", std::process::id());
-        let path = std::env::temp_dir().join(&name);
+        let directory = TestDirectory::new();
+        let path = directory.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         assert_told(&Supervisor(connect(path.as_os_str())), &socket);
-        std::fs::remove_file(&path).unwrap();
 
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        // As unique as the path.
+        let name = path.display();
+        let address = SocketAddr::from_abstract_name(name.to_string()).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         assert_told(&Supervisor(connect(OsStr::new(&format!("@{name}")))), &socket);
     }

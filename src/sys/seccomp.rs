@@ -355,6 +355,7 @@ fn program(more: &[c_long], processor: u32, process: u32) -> Vec<sock_filter> {
 mod tests {
     use super::*;
     use crate::sys::{packet, process, rights};
+    use crate::test_directory::TestDirectory;
     use std::net::{TcpListener, TcpStream, ToSocketAddrs};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
@@ -464,9 +465,10 @@ mod tests {
     fn what_the_daemon_does_works() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let directory = TestDirectory::new();
+        let scratch = directory.join("scratch");
         let found = tried(&[], || {
             let thread = std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok());
-            let scratch = std::env::temp_dir().join(format!("pillarbox-filter-{}", std::process::id()));
             let written = std::fs::write(&scratch, "x").and_then(|()| std::fs::remove_file(&scratch));
             vec![
                 ("thread", errno(thread)),

@@ -91,6 +91,7 @@ fn listening(descriptor: OwnedFd) -> Result<TcpListener, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::fs::File;
     use std::net::{TcpStream, UdpSocket};
     use std::os::unix::net::UnixListener;
@@ -127,13 +128,12 @@ mod tests {
 
         let connected = TcpStream::connect(address).unwrap();
         assert_eq!(listening(connected.into()).unwrap_err(), "is a TCP socket that does not listen");
-        let path = env::temp_dir().join(format!("pillarbox-sockets-{}", std::process::id()));
+        let directory = TestDirectory::new();
         let others: [OwnedFd; 3] = [
             UdpSocket::bind("127.0.0.1:0").unwrap().into(),
-            UnixListener::bind(&path).unwrap().into(),
+            UnixListener::bind(directory.join("socket")).unwrap().into(),
             File::open("/dev/null").unwrap().into(),
         ];
-        std::fs::remove_file(&path).unwrap();
         for other in others {
             assert_eq!(listening(other).unwrap_err(), "is not a TCP socket");
         }

@@ -49,14 +49,14 @@ impl DirectoryWatch {
 mod tests {
     use super::*;
     use crate::sys::clock::{Clock, SystemClock};
+    use crate::test_directory::TestDirectory;
 
     #[test]
     fn an_arrival_ends_the_wait() {
-        let directory = std::env::temp_dir().join(format!("pillarbox-watch-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = TestDirectory::new();
         let watch = DirectoryWatch::for_arrivals(&directory);
         assert!(watch.sees());
-        std::fs::write(directory.join(".x"), "").unwrap();
+        directory.file(".x", "");
         for _ in 0..1000 {
             std::fs::rename(directory.join(".x"), directory.join("x")).unwrap();
             std::fs::rename(directory.join("x"), directory.join(".x")).unwrap();

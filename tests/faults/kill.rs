@@ -93,8 +93,7 @@ fn agent_of(daemon: u32) -> u32 {
 
 /// A daemon that runs as nobody, and whose users are those of the system.
 fn world_of_system_users() -> World {
-    let place = Place::below(&std::env::temp_dir());
-    fs::set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
+    let place = Place::open();
     let lines: String = SYSTEM_USERS.iter().map(|(name, account)| format!("{name}: {account}\n")).collect();
     let aliases = place.write("aliases", &lines);
     let keys = "user = \"nobody\"\nlocal.users = \"system\"\n";

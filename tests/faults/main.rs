@@ -19,10 +19,14 @@
 #[path = "../interop/client.rs"]
 #[allow(dead_code)]
 mod client;
-/// Temporary directories, the daemon, and the programs that it talks to.
+/// A place for each test, the daemon, and the programs that it talks to.
 #[path = "../interop/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+/// A directory for each test: that of the library's tests.
+#[path = "../../src/test_directory.rs"]
+#[allow(dead_code)]
+mod test_directory;
 /// Reads the traces of strace.
 #[path = "../interop/trace.rs"]
 #[allow(dead_code)]

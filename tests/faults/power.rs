@@ -3,6 +3,7 @@ use super::harness::{Daemon, Random, SOON, alone, files, program, signal, wait_u
 use super::oracle::{Figures, World, by_sendmail, kind};
 use super::recorder::{self, Change, Event, Inode};
 use super::sink::Manner;
+use super::test_directory::TestDirectory;
 use super::{is_full, random, times};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -300,7 +301,8 @@ fn a_power_cut_at_any_system_call_of_sendmail_loses_nothing_it_had_promised() {
 fn after_sigterm_a_power_cut_takes_nothing_from_memory() {
     let _alone = alone();
     let mut random = random("power cuts after a stop");
-    let memory = format!("/dev/shm/pillarbox-power-{}", std::process::id());
+    let in_memory = TestDirectory::below(Path::new("/dev/shm"));
+    let memory = in_memory.join("queue");
     let world = World::new(&format!("queue.storage = \"memory-first\"\nqueue.memory = {memory:?}\n"));
     world.sink.becomes(Manner::Later);
     let daemon = world.place.run(world.command_by(&mut strace(&world)).process_group(0));
@@ -312,7 +314,7 @@ fn after_sigterm_a_power_cut_takes_nothing_from_memory() {
         promises.push((world.submit(&mut client, number).unwrap(), number));
     }
     drop(client);
-    assert_eq!((files(&Path::new(&memory).join("queue")).len(), world.place.queued()), (12, 0));
+    assert_eq!((files(&memory.join("queue")).len(), world.place.queued()), (12, 0));
     let events = end(&world, daemon);
     let has = |disk: &Disk, number: u32| {
         let number = format!("Number: {number}\n");
@@ -328,5 +330,4 @@ fn after_sigterm_a_power_cut_takes_nothing_from_memory() {
         let before = Disk::after(&events, *moment, Model::Some, &mut random);
         assert!(!has(&before, *number), "{reply:?} was on the disk at once");
     }
-    fs::remove_dir_all(&memory).unwrap();
 }

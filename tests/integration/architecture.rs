@@ -112,6 +112,22 @@ fn nothing_is_for_64_bits_alone() {
     assert_eq!(words(&bare("use std::sync::atomic::AtomicU64;"), "AtomicU64").count(), 1);
 }
 
+/// Names made by hand collide, or stay behind.
+#[test]
+fn tests_get_their_directories_in_one_place() {
+    // The program's own temporary file.
+    const PLACES: [&str; 2] = ["src/test_directory.rs", "src/store/maildir.rs"];
+    let makes = |text: &str| words(&bare(text), "temp_dir").next().is_some();
+    let found: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .filter(|(path, text)| !PLACES.contains(&path.as_str()) && makes(text))
+        .map(|(path, _)| format!("{path}: take a TestDirectory, of src/test_directory.rs"))
+        .collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+    assert!(makes("let a = std::env::temp_dir();") && !makes("// temp_dir()"));
+}
+
 #[test]
 fn every_folder_is_a_floor_and_every_floor_a_folder() {
     let folders: BTreeSet<String> = sources("src").iter().filter_map(|(path, _)| floor(path)).collect();

@@ -26,3 +26,7 @@ mod passwd;
 mod rooms;
 /// sendmail as its callers call it.
 mod sendmail;
+/// A directory for each test: that of the library's tests.
+#[path = "../../src/test_directory.rs"]
+#[allow(dead_code)]
+mod test_directory;

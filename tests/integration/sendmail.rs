@@ -21,13 +21,13 @@
 
 mod daemon;
 
+use super::test_directory::TestDirectory;
 use daemon::Scripted;
 use pillarbox::store::drop::{DropDirectory, Opened};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 const CONFIG: &str =
     "user = \"root\"\nhostname = \"box.test\"\nlimits.message_size = \"64KiB\"\nlimits.free_space = 0\n";
@@ -39,21 +39,18 @@ fn copy_program(from: &Path, to: &Path) {
 }
 
 /// A state with a drop directory, and sendmail by its names.
-struct Place(PathBuf);
+struct Place(TestDirectory);
 
 impl Place {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Below /tmp, because other users must reach it, too.
-        let dir = std::env::temp_dir().join(format!("pillarbox-sendmail-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(dir.join("state")).unwrap();
+        // Other users must reach it, too.
+        let dir = TestDirectory::new();
+        fs::create_dir(dir.join("state")).unwrap();
         copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &dir.join("pillarbox"));
         for name in ["sendmail", "send-mail", "mailq", "newaliases", "msmtp", "ssmtp", "mail", "mailx"] {
             std::os::unix::fs::symlink("pillarbox", dir.join(name)).unwrap();
         }
-        for path in [dir.clone(), dir.join("state")] {
+        for path in [dir.to_owned(), dir.join("state")] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs::set_permissions(path, mode).unwrap();
         }
@@ -99,14 +96,6 @@ impl Place {
         drops.remove(&name).unwrap();
         let envelope = dropped.envelope.print().trim_end().replace('\n', " ");
         Some((dropped.uid, envelope, String::from_utf8(text).unwrap()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.0);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::client::Client;
 use super::harness::{
-    Daemon, LATER, Place, Random, Running, SOON, alone, files, measured, program, run, wait_until,
+    Daemon, LATER, Place, Random, Running, SOON, alone, copy_program, files, measured, program, run,
+    wait_until,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -47,11 +48,11 @@ impl BareBox {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         let busybox = PathBuf::from(program("busybox", "busybox").get_program());
-        fs::copy(&busybox, root.join("bin/busybox")).unwrap();
+        copy_program(&busybox, &root.join("bin/busybox"));
         for tool in TOOLS {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
-        fs::copy(&self.binary, root.join("bin/pillarbox")).unwrap();
+        copy_program(&self.binary, &root.join("bin/pillarbox"));
         std::os::unix::fs::symlink("pillarbox", root.join("bin/sendmail")).unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/clock.c");
         let clock = root.join("lib/clock.so");

@@ -239,8 +239,7 @@ fn a_certificate_with_another_name_is_taken_by_tls_name() {
 /// Exim's `external` authenticator, behind GnuTLS: the certificate is the login, with a user name and without one.
 #[test]
 fn exim_takes_external() {
-    let place = Place::below(&std::env::temp_dir());
-    run(Command::new("chmod").arg("755").arg(&place.dir));
+    let place = Place::open();
     let authority = Authority::new(&place);
     authority.sign(&place, "certificate", &["smart.test"], 30);
     fs::rename(place.path("certificate.key"), place.path("key.pem")).unwrap();
@@ -294,8 +293,7 @@ fn exim_takes_external() {
 /// Exim that ends the handshake without a certificate, or with one of another issuer: GnuTLS sends the alerts.
 #[test]
 fn exim_asks_for_a_certificate_by_alerts() {
-    let place = Place::below(&std::env::temp_dir());
-    run(Command::new("chmod").arg("755").arg(&place.dir));
+    let place = Place::open();
     let authority = Authority::new(&place);
     authority.sign(&place, "certificate", &["smart.test"], 30);
     fs::rename(place.path("certificate.key"), place.path("key.pem")).unwrap();

@@ -20,8 +20,7 @@ fn is_root() -> bool {
 
 /// A place that every user can reach, with Maildirs of [`USER`].
 fn open_place() -> Place {
-    let place = Place::below(&std::env::temp_dir());
-    set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
+    let place = Place::open();
     fs::create_dir(place.path("mail")).unwrap();
     let user = user::find(USER).unwrap().unwrap();
     chown(place.path("mail"), Some(user.uid), Some(user.gid)).unwrap();
@@ -274,11 +273,8 @@ fn a_reload_that_needs_more_is_refused_and_says_what() {
 fn the_command_process_runs_what_the_configuration_names() {
     let place = Place::new();
     let (told, marker) = (place.path("told"), place.path("marker"));
-    let script = place.write(
-        "command",
-        &format!("#!/bin/sh\nenv > {0}.new; pwd >> {0}.new; mv {0}.new {0}\n", told.display()),
-    );
-    set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    let script =
+        place.script("command", &format!("env > {0}.new; pwd >> {0}.new; mv {0}.new {0}", told.display()));
     let config = place.configure(&format!("alarm.command = {script:?}\n"));
     let settings = config::load(&config).unwrap();
     let commands = pillarbox::engine::host::commands::Commands::start(&config, &settings).unwrap().unwrap();

@@ -118,8 +118,7 @@ fn place_of_a_list(text: &str) -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
         return None; // Only root can become another user.
     }
-    let place = Place::below(&std::env::temp_dir());
-    set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
+    let place = Place::open();
     std::fs::create_dir_all(place.path("mail")).unwrap();
     let number = |option: &str, user: &str| -> u32 {
         let output = run(program("id", "coreutils").args([option, user]));
@@ -239,8 +238,7 @@ fn sigterm_ends_the_daemon_whatever_hangs() {
     // Silence: of DNS, of a smarthost, of a password command that ignores signals, of an alarm.
     let _dns = UdpSocket::bind(("127.0.0.1", place.dns_port)).unwrap();
     let _smarthost = TcpListener::bind(("127.0.0.1", place.sink_port)).unwrap();
-    let stubborn = place.write("stubborn", "#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do sleep 60; done\n");
-    set_permissions(&stubborn, Permissions::from_mode(0o755)).unwrap();
+    place.script("stubborn", "trap '' TERM INT HUP\nwhile :; do sleep 60; done");
     let d = place.dir.display();
     place.configure(&format!(
         "relay.smarthost = \"smtps://127.0.0.1:{}\"\nrelay.username = \"joe\"\nrelay.password_command = \"{d}/stubborn\"\n\

@@ -19,7 +19,7 @@ struct Machine {
 
 impl Machine {
     fn start() -> Self {
-        let place = Place::below(&std::env::temp_dir());
+        let place = Place::open();
         let state = place.path("state").display().to_string();
         let mail = format!("limits.free_space = 0\nlocal.maildir = \"{state}/mail/{{user}}\"\n");
         place.configure(&mail);

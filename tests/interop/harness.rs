@@ -1,11 +1,14 @@
+use super::test_directory::TestDirectory;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The time-out for quick steps on a busy machine.
@@ -13,10 +16,10 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// The time-out for thousands of messages.
 pub const LATER: Duration = Duration::from_secs(180);
 
-/// A directory of a test, its ports, and the files of a pillarbox in it. Removed when the test passes.
+/// A directory of a test, its ports, and the files of a pillarbox in it.
 #[derive(Debug)]
 pub struct Place {
-    pub dir: PathBuf,
+    pub dir: TestDirectory,
     pub port: u16,
     pub sink_port: u16,
     pub dns_port: u16,
@@ -28,21 +31,23 @@ impl Place {
     }
 
     pub fn below(base: &Path) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = base.join(format!("pillarbox-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
+        let dir = TestDirectory::below(base);
         Self { dir, port: free_port(), sink_port: free_port(), dns_port: free_port() }
     }
 
-    /// A place that other users can pass through, with a directory for Maildirs; `None` unless root runs these tests.
+    /// A place that other users can pass through.
+    pub fn open() -> Self {
+        let place = Self::below(&TestDirectory::usual());
+        fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o755)).unwrap();
+        place
+    }
+
+    /// An open place with a directory for Maildirs; `None` unless root runs these tests.
     pub fn of_root() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let place = Self::below(&std::env::temp_dir());
-        fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let place = Self::open();
         fs::create_dir(place.path("mail")).unwrap();
         Some(place)
     }
@@ -55,6 +60,13 @@ impl Place {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Makes a program of this text for the shell.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let text = self.write(&format!("{name}.text"), &format!("#!/bin/sh\n{text}\n"));
+        copy_program(&text, &self.path(name));
+        self.path(name)
     }
 
     /// Writes a configuration that keeps everything below this place. `more`: lines with dotted keys.
@@ -218,16 +230,6 @@ impl Place {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("see {}", self.dir.display());
-        } else {
-            let _ = fs::remove_dir_all(&self.dir);
-        }
-    }
-}
-
 /// A process that is killed at the end of its test.
 #[derive(Debug)]
 pub struct Running {
@@ -370,6 +372,12 @@ pub fn faketime_library() -> PathBuf {
     found.unwrap_or_else(|| panic!("libfaketimeMT.so.1 is missing: apt-get install faketime"))
 }
 
+/// Copies a program. Another process writes it: one that another test has just forked would hold a file of this process
+/// open for writing, and it could not be run.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("install").args(["-m", "755"]).arg(from).arg(to));
+}
+
 /// Runs a program to its end; panics unless it succeeds.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -411,16 +419,32 @@ fn is_open(port: u16) -> bool {
     })
 }
 
-/// A port below those that the system gives to clients, free for TCP and UDP.
+/// A port below those that the system gives to clients, free for TCP and UDP, which no other test gets.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const BLOCK: u16 = 50;
+    /// The block of ports of this process that is in use, and how many of it are given away. Its socket is a claim, which
+    /// other processes see: the names are those of the network.
+    static CLAIM: Mutex<Vec<(UnixDatagram, u16, u16)>> = Mutex::new(Vec::new());
+    let mut claims = CLAIM.lock().unwrap();
     loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_240 + ((std::process::id() * 61 + step) % 20_000) as u16;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-            return port;
+        if let Some((_, first, given)) = claims.last_mut()
+            && *given < BLOCK
+        {
+            let port = *first + *given;
+            *given += 1;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+                return port;
+            }
+            continue;
         }
+        let claim = |first: u16| {
+            let name = UnixAddress::from_abstract_name(format!("pillarbox-ports-{first}")).unwrap();
+            UnixDatagram::bind_addr(&name).ok().map(|socket| (socket, first, 0))
+        };
+        let next = claims.last().map_or(10_240, |(_, first, _)| first + BLOCK);
+        let blocks = (next..30_000).step_by(BLOCK.into());
+        claims.push(blocks.into_iter().find_map(claim).expect("a block of ports is free"));
     }
 }
 

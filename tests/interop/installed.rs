@@ -2,7 +2,7 @@
 //! shells, mandoc and groff.
 
 use super::client::send;
-use super::harness::{Place, program, run, signal};
+use super::harness::{Place, copy_program, program, run, signal};
 use pillarbox::config::keys::TABLES;
 use pillarbox::program::COMMANDS;
 use pillarbox::program::help::rows;
@@ -173,11 +173,11 @@ fn the_unit_allows_the_calls_that_the_daemon_makes() {
         (user, "", unit, "capset"),
         (&["--reuid=0"], "user = \"nobody\"\nlocal.users = \"system\"\n", with_drop_in, "setgroups"),
     ] {
-        let place = Place::below(Path::new("/tmp"));
+        let place = Place::open();
         place.configure(more);
         // The user may be unable to reach the directory of the build.
         let binary = place.path("pillarbox");
-        fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
+        copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &binary);
         std::os::unix::fs::chown(&place.dir, Some(NOBODY), Some(NOBODY)).unwrap();
         let mut command = program("setpriv", "util-linux");
         command.args(options).args(["strace", "-f", "-o"]).arg(place.path("trace"));
@@ -240,8 +240,7 @@ const CALLS: [Call; 25] = [
 fn hooks_tell_the_link_by_the_default_routes() {
     let place = Place::new();
     let tool = |name: &str, text: &str| {
-        let path = place.write(name, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        place.script(name, text);
     };
     tool("pillarbox", "echo \"$@\" >>\"$HEARD\"; echo noise; echo noise >&2; exit 69");
     tool("ip", "[ \"$*\" = '-4 route show default' ] && echo \"$ROUTES\"; true");

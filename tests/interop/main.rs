@@ -17,8 +17,12 @@
 
 /// An SMTP client that does exactly what a test says.
 mod client;
-/// Temporary directories, the daemon, and the programs that it talks to.
+/// A place for each test, the daemon, and the programs that it talks to.
 mod harness;
+/// A directory for each test: that of the library's tests.
+#[path = "../../src/test_directory.rs"]
+#[allow(dead_code)]
+mod test_directory;
 /// Reads the traces of strace; tests/faults reads more of them.
 #[expect(dead_code)]
 mod trace;

@@ -1,9 +1,10 @@
 use super::client::{Client, send};
 use super::harness::{Daemon, Place, SOON, files, measured, program, signal, wait_until};
+use super::test_directory::TestDirectory;
 use super::trace::{Call, joined};
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,16 +14,20 @@ const ALERT: &[u8] = b"Subject: disk full\r\n\r\nx\r\n";
 struct Memory {
     place: Place,
     memory: PathBuf,
+    _in_memory: TestDirectory,
 }
 
 impl Memory {
     /// Nothing answers at far.test.
     fn new(more: &str) -> Self {
-        let place = Place::new();
-        let memory = PathBuf::from(format!("/dev/shm/pillarbox-first-{}-{}", std::process::id(), place.port));
-        let new = Self { place, memory };
+        let new = Self::of(Place::new(), "memory");
         new.configure(&format!("queue.storage = \"memory-first\"\n{more}"));
         new
+    }
+
+    fn of(place: Place, name: &str) -> Self {
+        let in_memory = TestDirectory::below(Path::new("/dev/shm"));
+        Self { place, memory: in_memory.join(name), _in_memory: in_memory }
     }
 
     fn configure(&self, more: &str) {
@@ -73,12 +78,6 @@ impl Memory {
         let list = self.queue(&["list", "--json"]);
         let id = |line: &str| line.split('"').nth(3).unwrap().to_owned();
         list.lines().map(id).collect()
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.memory);
     }
 }
 
@@ -221,8 +220,7 @@ fn a_directory_that_cannot_be_used_costs_no_mail() {
 #[test]
 fn root_makes_the_directory_for_its_user() {
     let Some(place) = Place::of_root() else { return };
-    let above = PathBuf::from(format!("/dev/shm/pillarbox-root-{}-{}", std::process::id(), place.port));
-    let place = Memory { place, memory: above.join("queue") };
+    let place = Memory::of(place, "above/queue");
     place.configure("user = \"nobody\"\nqueue.storage = \"memory-first\"\n");
     let mut daemon = place.serve();
     place.alert();
@@ -236,7 +234,6 @@ fn root_makes_the_directory_for_its_user() {
     daemon.signal("TERM");
     daemon.wait();
     assert_eq!((place.shelves(), place.ids().len()), ((0, 1), 1));
-    fs::remove_dir_all(above).unwrap();
 }
 
 /// Whether a call changes something below `state`, or syncs it.

@@ -1,5 +1,5 @@
 use super::client::send;
-use super::harness::{Place, SOON, files, program, python, wait_until};
+use super::harness::{Place, SOON, copy_program, files, program, python, wait_until};
 use pillarbox::mail::id::QueueId;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -266,8 +266,7 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let place = Place::below(&std::env::temp_dir());
-    std::fs::set_permissions(&place.dir, PermissionsExt::from_mode(0o755)).unwrap();
+    let place = Place::open();
     let nobody = std::fs::read_to_string("/etc/passwd").unwrap();
     let nobody: Vec<u32> = nobody
         .lines()
@@ -280,7 +279,7 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     std::fs::set_permissions(place.path("pillarbox.toml"), PermissionsExt::from_mode(0o644)).unwrap();
     // Other users must be able to run it, too.
     let binary = place.path("pillarbox");
-    std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &binary);
     let run_as = |options: &[&str], words: &[&str]| {
         let mut command = program("setpriv", "util-linux");
         reported(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
@@ -390,7 +389,7 @@ fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
     place.configure(DEAD);
     // The program, too.
     let mailq = place.path("mailq");
-    std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &mailq).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &mailq);
     let plugin = "/usr/lib/nagios/plugins/check_mailq";
     assert!(Path::new(plugin).exists(), "install monitoring-plugins-standard");
     let utils = std::fs::read_to_string("/usr/lib/nagios/plugins/utils.pm").unwrap();

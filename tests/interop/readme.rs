@@ -155,13 +155,12 @@ fn the_commands_do_what_the_documents_say() {
     };
     let place = Place::new();
     fs::create_dir(place.path("sunk")).unwrap();
-    for directory in [&place.dir, &place.path("sunk")] {
+    for directory in [place.dir.path(), &place.path("sunk")] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
     }
     place.write("password", "secret\n");
     for (name, script) in PLAYED {
-        let file = place.write(name, &format!("#!/bin/sh -e\n{script}\n"));
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        place.script(name, &format!("set -e\n{script}"));
     }
     let mut script = String::from(
         "arrived() { for i in $(seq 100); do grep -qrF \"$1\" \"$PLACE/sunk\" && rm -rf \"$PLACE/sunk/\"* && return; sleep 0.1; done; return 1; }\n\

@@ -1,5 +1,5 @@
 use super::client::send;
-use super::harness::{Place, SOON, files, program, run, signal, wait_until};
+use super::harness::{Place, SOON, copy_program, files, program, run, signal, wait_until};
 use super::service::{Supervisor, start_and_hear_ready};
 use std::fs::{File, Permissions, metadata, read_to_string, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -93,7 +93,7 @@ fn a_user_other_than_root_gives_up_what_the_service_manager_gave() {
     command.args(["--inh-caps=+net_bind_service,+chown", "--ambient-caps=+net_bind_service,+chown"]);
     // The user may be unable to reach the directory of the build.
     let binary = place.path("pillarbox");
-    std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &binary);
     let serve = place.command(&binary);
     command.arg(serve.get_program()).args(serve.get_args());
     command.stderr(File::create(place.path("log")).unwrap());

@@ -1,4 +1,4 @@
-use super::harness::{Daemon, Place, SOON, alone, files, measured, program, run, wait_until};
+use super::harness::{Daemon, Place, SOON, alone, copy_program, files, measured, program, run, wait_until};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 /// A place that every user can pass through, with a copy of the program named sendmail.
 pub fn place(more: &str) -> (Place, PathBuf) {
-    let place = Place::below(&std::env::temp_dir());
-    fs::set_permissions(&place.dir, PermissionsExt::from_mode(0o755)).unwrap();
+    let place = Place::open();
     place.configure(more);
     let (binary, _) = measured();
-    run(Command::new("cp").arg(binary).arg(place.path("pillarbox")));
+    copy_program(&binary, &place.path("pillarbox"));
     symlink("pillarbox", place.path("sendmail")).unwrap();
     let sendmail = place.path("sendmail");
     (place, sendmail)

@@ -1,77 +1,56 @@
 //! STARTTLS of the real program with other people's clients: OpenSSL's s_client and Python. Each test has its own
 //! directory and port on 127.0.0.1.
 
+use super::harness::{self, Daemon, Place, SOON, wait_until};
+use super::test_directory::TestDirectory;
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
-/// A daemon with its directory; both end with the test.
+/// A place with a daemon.
 struct Box {
-    directory: PathBuf,
-    port: u16,
-    child: Child,
+    daemon: Daemon,
+    place: Place,
 }
 
 impl Box {
-    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys. Clients on loopback also see
-    /// the self-signed certificate, because TLS is required.
+    /// Starts it. `more`: lines of configuration with dotted keys. Clients on loopback also see the self-signed
+    /// certificate, because TLS is required.
     fn start(more: &str) -> Self {
         Self::start_with(more, "tls = \"require\"")
     }
 
     /// The same with these lines in the table of the listener.
     fn start_with(more: &str, listener: &str) -> Self {
-        let directory = directory();
-        fs::create_dir_all(&directory).unwrap();
-        Self::start_in(directory, more, listener)
+        Self::start_in(Place::new(), more, listener)
     }
 
-    fn start_in(directory: PathBuf, more: &str, listener: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        configure(&directory, port, more, listener);
-        let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        let child = pillarbox(&directory, "serve").stderr(log).spawn().unwrap();
-        let mut daemon = Self { directory, port, child };
-        wait_until("the daemon greets", || {
-            assert!(daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
-            daemon.log().contains("text=\"ready\"")
-        });
-        daemon
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    fn log(&self) -> String {
-        read(&self.path("log"))
-    }
-
-    fn wait_for_log(&self, text: &str) {
-        wait_until(text, || self.log().contains(text));
+    fn start_in(place: Place, more: &str, listener: &str) -> Self {
+        let mut file = fs::File::options().append(true).open(place.configure(more)).unwrap();
+        writeln!(file, "{listener}").unwrap();
+        Self { daemon: place.serve(), place }
     }
 
     fn reload(&self) {
-        let before = self.log().matches("reading the configuration again").count()
-            + self.log().matches("configuration read again").count();
-        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-        wait_until("the configuration is read again", || {
-            let log = self.log();
-            log.matches("reading the configuration again").count()
-                + log.matches("configuration read again").count()
-                > before
-        });
+        let is_read = ["reading the configuration again", "configuration read again"];
+        let count = || is_read.map(|text| self.place.log().matches(text).count()).iter().sum::<usize>();
+        let before = count();
+        self.daemon.signal("HUP");
+        wait_until("the configuration is read again", SOON, || count() > before);
     }
 
     /// The output of `openssl s_client -starttls smtp`.
     fn s_client(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("openssl");
-        command.args(["s_client", "-starttls", "smtp", "-connect", &format!("127.0.0.1:{}", self.port)]);
+        command.args([
+            "s_client",
+            "-starttls",
+            "smtp",
+            "-connect",
+            &format!("127.0.0.1:{}", self.place.port),
+        ]);
         command.args(arguments).stdin(Stdio::null()).output().expect("apt-get install openssl")
     }
 
@@ -85,54 +64,18 @@ impl Box {
 
     /// Runs a script with the port as its argument, then `arguments`.
     fn python(&self, script: &str, arguments: &[&str]) -> String {
-        let port = self.port.to_string();
-        let output = Command::new("python3").args(["-c", script, &port]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
-        String::from_utf8(output.stdout).unwrap()
+        harness::python(script, &[&[&*self.place.port.to_string()], arguments].concat())
     }
 }
 
-impl Drop for Box {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.directory);
-        }
-    }
-}
-
-fn directory() -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{}-{number}", std::process::id()))
-}
-
-fn configure(directory: &Path, port: u16, more: &str, listener: &str) {
-    let d = directory.display();
-    let text = format!(
-        "user = \"root\"\nhostname = \"box.test\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c\"\n\
-         local.maildir = \"{d}/mail/{{user}}\"\nlocal.users = \"any\"\n{more}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n{listener}\n"
-    );
-    fs::write(directory.join("pillarbox.toml"), text).unwrap();
-}
-
-fn pillarbox(directory: &Path, command: &str) -> Command {
+fn pillarbox(place: &Place, command: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
-    program.arg("--config").arg(directory.join("pillarbox.toml")).arg(command).stdin(Stdio::null());
+    program.arg("--config").arg(place.path("pillarbox.toml")).arg(command).stdin(Stdio::null());
     program
 }
 
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Makes a certificate of `name` and its key in `directory`; lines of configuration that name them.
@@ -181,17 +124,17 @@ s.quit()
 #[test]
 fn mail_comes_in_by_tls_with_the_self_signed_certificate() {
     let daemon = Box::start("");
-    let file = daemon.path("state/tls/self-signed.pem");
-    wait_until("it is made", || file.exists());
+    let file = daemon.place.path("state/tls/self-signed.pem");
+    wait_until("it is made", SOON, || file.exists());
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     daemon.python(SEND, &[file.to_str().unwrap()]);
-    let mail = fs::read_dir(daemon.path("mail/root/new")).unwrap().next().unwrap().unwrap().path();
+    let mail = fs::read_dir(daemon.place.path("mail/root/new")).unwrap().next().unwrap().unwrap().path();
     let mail = read(&mail);
     let (trace, _) = mail.split_once("Subject:").unwrap();
     assert!(trace.contains("\t(using TLSv1.3 with cipher TLS_AES_"), "{trace}");
     assert!(trace.contains(" with ESMTPS id "), "{trace}");
     assert_eq!(mail.matches("text\n").count(), 50_000);
-    assert!(daemon.log().contains("tls=\"TLSv1.3 with cipher TLS_AES_"), "{}", daemon.log());
+    assert!(daemon.place.log().contains("tls=\"TLSv1.3 with cipher TLS_AES_"), "{}", daemon.place.log());
 }
 
 /// The offers to a client at `address`: the lines of the reply to EHLO without their codes, then the reply to STARTTLS.
@@ -217,7 +160,7 @@ print(f.readline().decode().strip())
 #[test]
 fn the_self_signed_certificate_is_not_offered_on_loopback() {
     let keys = |directory: &Path| make_certificate(directory, "localhost");
-    let pki = directory();
+    let pki = TestDirectory::new();
     for (more, listener, client, is_offered) in [
         (String::new(), "", "", false),
         (String::new(), "kind = \"submission\"", "", false),
@@ -236,7 +179,6 @@ fn the_self_signed_certificate_is_not_offered_on_loopback() {
         // A client on this host logs in without TLS.
         assert_eq!(text.contains("\nAUTH PLAIN LOGIN\n"), listener.contains("submission"), "{text}");
     }
-    fs::remove_dir_all(pki).unwrap();
 }
 
 #[test]
@@ -252,7 +194,7 @@ fn only_versions_from_the_minimum_on_are_spoken() {
             assert_eq!(text.contains("-----BEGIN CERTIFICATE"), works, "{minimum} {version}: {text}");
             assert!(!works || text.contains("CN = box.test"), "{text}");
         }
-        daemon.wait_for_log("reason=\"TLS handshake: TLS: unsupported protocol\"");
+        daemon.place.wait_for_log(&["reason=\"TLS handshake: TLS: unsupported protocol\""]);
     }
 }
 
@@ -306,16 +248,18 @@ print(b'250' in f.read())
 ";
     let daemon = Box::start("limits.command_timeout = \"2s\"");
     assert_eq!(daemon.python(SCRIPT, &["text"]), "220\nFalse\n");
-    daemon.wait_for_log("TLS handshake: TLS: ");
+    daemon.place.wait_for_log(&["TLS handshake: TLS: "]);
     assert_eq!(daemon.python(SCRIPT, &["silence"]), "220\nFalse\n");
-    daemon.wait_for_log("TLS handshake: timed out");
+    daemon.place.wait_for_log(&["TLS handshake: timed out"]);
     assert_eq!(daemon.python(SCRIPT, &["drip"]), "220\n");
-    wait_until("the second time-out", || daemon.log().matches("TLS handshake: timed out").count() == 2);
+    wait_until("the second time-out", SOON, || {
+        daemon.place.log().matches("TLS handshake: timed out").count() == 2
+    });
 }
 
 #[test]
 fn a_signal_swaps_certificates_and_sessions_go_on() {
-    let pki = directory();
+    let pki = TestDirectory::new();
     let keys = make_certificate(&pki, "old.test");
     let daemon = Box::start(&keys);
     let old = daemon.certificate();
@@ -332,7 +276,7 @@ sys.stdin.readline()
 print(s.ehlo()[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\nx\\n'))
 ";
     let mut client = Command::new("python3")
-        .args(["-c", SCRIPT, &daemon.port.to_string()])
+        .args(["-c", SCRIPT, &daemon.place.port.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -351,37 +295,35 @@ print(s.ehlo()[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\
     fs::write(pki.join("key.pem"), "nothing").unwrap();
     daemon.reload();
     assert_eq!(daemon.certificate(), new);
-    daemon.wait_for_log("holds no private key in PEM");
+    daemon.place.wait_for_log(&["holds no private key in PEM"]);
 
     drop(client.stdin.take());
     let output = client.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "250 {}", "{}", daemon.log());
-    fs::remove_dir_all(pki).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "250 {}", "{}", daemon.place.log());
 }
 
 #[test]
 fn the_self_signed_certificate_stays_over_restarts_and_signals() {
     let daemon = Box::start("");
     let first = daemon.certificate();
-    assert!(read(&daemon.path("state/tls/self-signed.pem")).contains(&first));
+    assert!(read(&daemon.place.path("state/tls/self-signed.pem")).contains(&first));
     daemon.reload();
     assert_eq!(daemon.certificate(), first);
-    let directory = daemon.directory.with_extension("moved");
-    fs::rename(&daemon.directory, &directory).unwrap();
+    let Box { place, daemon } = daemon;
     drop(daemon);
-    fs::remove_file(directory.join("log")).unwrap();
-    let daemon = Box::start_in(directory, "", "tls = \"require\"");
+    let daemon = Box::start_in(place, "", "tls = \"require\"");
     assert_eq!(daemon.certificate(), first);
 }
 
 #[test]
 fn check_tells_what_is_wrong_with_the_certificate() {
-    let directory = directory();
-    let keys = make_certificate(&directory, "box.test");
+    let place = Place::new();
+    let directory = place.dir.path();
+    let keys = make_certificate(directory, "box.test");
     let (certificate, key) = keys.split_once('\n').unwrap();
     let reported = |more: &str| {
-        configure(&directory, 2525, more, "");
-        let output = pillarbox(&directory, "check").output().unwrap();
+        place.configure(more);
+        let output = pillarbox(&place, "check").output().unwrap();
         assert_eq!(output.status.code(), Some(if output.stderr.is_empty() { 0 } else { 78 }));
         String::from_utf8(output.stderr).unwrap()
     };
@@ -390,21 +332,21 @@ fn check_tells_what_is_wrong_with_the_certificate() {
     make_certificate(&other, "other.test");
     let (of_other, chain) = (other.join("key.pem"), directory.join("chain.pem"));
     let file = directory.join("pillarbox.toml");
-    for (text, place, expected) in [
-        (certificate.to_owned(), "7:19", "the key is missing; write both"),
-        (key.trim().to_owned(), "7:11", "the certificate is missing; write both"),
-        (format!("{certificate}\ntls.key = {of_other:?}"), "8:11", "is not the key of tls.certificate"),
+    for (text, position, expected) in [
+        (certificate.to_owned(), "10:19", "the key is missing; write both"),
+        (key.trim().to_owned(), "10:11", "the certificate is missing; write both"),
+        (format!("{certificate}\ntls.key = {of_other:?}"), "11:11", "is not the key of tls.certificate"),
         (
             format!("tls.certificate = {key_file:?}\n{key}", key_file = directory.join("key.pem")),
-            "7:19",
+            "10:19",
             "holds no certificate",
         ),
-        (format!("{certificate}\ntls.key = \"/missing\""), "8:11", "can't be read"),
-        (format!("tls.certificate = \"/\"\n{key}"), "7:19", "can't be read"),
+        (format!("{certificate}\ntls.key = \"/missing\""), "11:11", "can't be read"),
+        (format!("tls.certificate = \"/\"\n{key}"), "10:19", "can't be read"),
     ] {
         let problem = reported(&text);
         assert!(problem.contains(expected), "{expected}: {problem}");
-        assert!(problem.starts_with(&format!("{}:{place}: ", file.display())), "{place}: {problem}");
+        assert!(problem.starts_with(&format!("{}:{position}: ", file.display())), "{position}: {problem}");
     }
     fs::set_permissions(directory.join("key.pem"), fs::Permissions::from_mode(0o604)).unwrap();
     assert!(reported(&keys).contains("others may use"));
@@ -420,18 +362,17 @@ fn check_tells_what_is_wrong_with_the_certificate() {
         .unwrap();
     assert!(ended.status.success(), "{ended:?}");
     assert!(reported(&keys).contains("ended on"), "{}", reported(&keys));
-    assert_eq!(pillarbox(&directory, "serve").stderr(Stdio::null()).status().unwrap().code(), Some(78));
-    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(pillarbox(&place, "serve").stderr(Stdio::null()).status().unwrap().code(), Some(78));
 }
 
 #[test]
 fn without_a_certificate_mail_still_comes_in() {
-    let directory = directory();
-    fs::create_dir_all(directory.join("state")).unwrap();
+    let place = Place::new();
+    fs::create_dir(place.path("state")).unwrap();
     // A file is where the directory of the certificate should be.
-    fs::write(directory.join("state/tls"), "").unwrap();
-    let daemon = Box::start_in(directory, "", "proxy_protocol = true");
-    daemon.wait_for_log("STARTTLS is not offered");
+    place.write("state/tls", "");
+    let daemon = Box::start_in(place, "", "proxy_protocol = true");
+    daemon.place.wait_for_log(&["STARTTLS is not offered"]);
     let text = offered(&daemon, "192.0.2.9");
     assert!(
         !text.contains("\nSTARTTLS\n") && text.lines().last().unwrap().starts_with("502 5.5.1 "),

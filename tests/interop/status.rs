@@ -1,7 +1,6 @@
 use super::client::send;
 use super::harness::{Daemon, Place, SOON, program, python, run, wait_until};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -166,9 +165,7 @@ fn monitors_are_told_in_one_line() {
 
 /// Makes a script; returns its path.
 fn script(place: &Place, text: &str) -> String {
-    let path = place.write("alarm.sh", &format!("#!/bin/sh\n{text}\n"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.display().to_string()
+    place.script("alarm.sh", text).display().to_string()
 }
 
 #[test]

@@ -424,6 +424,7 @@ impl Peer for Exchange<'_> {
 mod tests {
     use super::*;
     use crate::engine::tests::world::{World, take_events, take_log};
+    use crate::test_directory::TestDirectory;
 
     /// Without a descriptor left, the thread would else spin, and nobody would learn why.
     #[test]
@@ -440,8 +441,8 @@ mod tests {
 
     #[test]
     fn no_user_takes_all_places_and_root_always_gets_one() {
-        let path = std::env::temp_dir().join(format!("pillarbox-control-{}", std::process::id()));
-        let control = Arc::new(Control::bind(&path, SOCKET_TIMEOUTS).unwrap());
+        let directory = TestDirectory::new();
+        let control = Arc::new(Control::bind(&directory.join("control.sock"), SOCKET_TIMEOUTS).unwrap());
         let mut permits: Vec<Permit> = (0..16).map(|_| control.admit(1000).unwrap()).collect();
         assert!(control.admit(1000).is_none());
         permits.extend((0..48).map(|i| control.admit(2000 + i).unwrap()));

@@ -326,6 +326,7 @@ impl Place {
 mod tests {
     use super::*;
     use crate::config::parse;
+    use crate::test_directory::TestDirectory;
     use std::path::Path;
 
     const NOW: WallTime = WallTime(1_795_416_810_000_000);
@@ -371,10 +372,11 @@ mod tests {
 
     #[test]
     fn a_key_that_others_can_read_is_refused_and_a_self_signed_one_takes_its_place() {
-        let state = std::env::temp_dir().join(format!("pillarbox-tls-open-{}", std::process::id()));
+        let directory = TestDirectory::new();
+        let state = directory.path();
         std::fs::create_dir_all(state.join("tmp")).unwrap();
-        let file = state.join("chain-and-key");
-        std::fs::write(&file, crate::net::self_signed::make("box.example", NOW).unwrap()).unwrap();
+        let pem = crate::net::self_signed::make("box.example", NOW).unwrap();
+        let file = directory.file("chain-and-key", pem);
         let text = format!("state = {state:?}\n[tls]\ncertificate = {file:?}\nkey = {file:?}\n");
         let (settings, hostname) = (parse(&text, "f").unwrap(), Domain::parse("box.example").unwrap());
         for (mode, is_taken) in [(0o600, true), (0o640, true), (0o644, false), (0o604, false)] {
@@ -386,14 +388,14 @@ mod tests {
                 complete(&tls);
             }
         }
-        std::fs::remove_dir_all(&state).unwrap();
     }
 
     #[test]
     fn a_self_signed_certificate_is_kept_until_it_ends_soon() {
-        let state = std::env::temp_dir().join(format!("pillarbox-tls-{}", std::process::id()));
+        let directory = TestDirectory::new();
+        let state = directory.path();
         let file = state.join("tls/self-signed.pem");
-        let early = load(&state, "box.example", NOW);
+        let early = load(state, "box.example", NOW);
         assert!(!early.is_missing(), "nobody has tried");
         assert!(!shakes(&early, NOW) && early.is_missing(), "there is no directory for it yet");
         std::fs::create_dir_all(state.join("tmp")).unwrap();
@@ -402,7 +404,7 @@ mod tests {
         complete(&early);
         std::fs::remove_dir_all(state.join("tls")).unwrap();
         let later = |days: u64| WallTime(NOW.0 + days * DAY);
-        let tls = load(&state, "box.example", NOW);
+        let tls = load(state, "box.example", NOW);
         assert!(!file.exists(), "a box whose clients are all on loopback has none");
         assert!(shakes(&tls, NOW), "nobody waits for the RSA key");
         complete(&tls);
@@ -410,13 +412,13 @@ mod tests {
         assert_eq!(first.windows(KEY_BEGIN.len()).filter(|part| *part == KEY_BEGIN.as_bytes()).count(), 2);
         assert_eq!(ends(&tls).seconds(), later(824).seconds());
         let renewal = kept(&tls, |current| current.renewal);
-        let place = Place { state: state.clone(), hostname: "box.example".to_owned() };
+        let place = Place { state: state.to_owned(), hostname: "box.example".to_owned() };
         assert!(place.read(WallTime(renewal.0 - 1)).is_some() && place.read(renewal).is_none());
 
         // A day before its renewal it is still the same, also after a restart; a clock in the past changes nothing.
         for now in [NOW, WallTime(0), later(793)] {
             assert!(shakes(&tls, now));
-            assert_eq!(ends(&use_it(&state, "box.example", now)), ends(&tls));
+            assert_eq!(ends(&use_it(state, "box.example", now)), ends(&tls));
         }
         assert_eq!(std::fs::read(&file).unwrap(), first);
 
@@ -425,7 +427,7 @@ mod tests {
         let second = std::fs::read(&file).unwrap();
         assert_ne!(second, first);
         assert_eq!(ends(&tls).seconds(), later(794 + 824).seconds());
-        assert_eq!(ends(&use_it(&state, "box.example", later(794))), ends(&tls));
+        assert_eq!(ends(&use_it(state, "box.example", later(794))), ends(&tls));
 
         // A failure keeps the old one, and is not repeated for each connection.
         std::fs::remove_dir(state.join("tmp")).unwrap();
@@ -447,7 +449,7 @@ mod tests {
             if damage {
                 std::fs::write(&file, &before[..before.len() / 2]).unwrap();
             }
-            complete(&use_it(&state, hostname, now));
+            complete(&use_it(state, hostname, now));
             assert_ne!(std::fs::read(&file).unwrap(), before, "{hostname} {damage}");
         }
 
@@ -456,9 +458,8 @@ mod tests {
         let (first_line, pem) = both.split_at(both.iter().position(|octet| *octet == b'\n').unwrap() + 1);
         let ec = parts(pem)[0];
         std::fs::write(&file, [first_line, ec].concat()).unwrap();
-        complete(&use_it(&state, "other.example", later(900)));
+        complete(&use_it(state, "other.example", later(900)));
         let completed = std::fs::read(&file).unwrap();
         assert!(completed.starts_with(&[first_line, ec].concat()) && completed != both);
-        std::fs::remove_dir_all(&state).unwrap();
     }
 }

@@ -149,51 +149,27 @@ pub fn end_of_file(path: &Path) -> Result<WallTime, String> {
 mod tests {
     use super::*;
     use crate::net::self_signed;
+    use crate::test_directory::TestDirectory;
     use openssl::pkey::PKey;
     use openssl::symm::Cipher;
-    use std::os::unix::fs::PermissionsExt;
 
     const NOW: WallTime = WallTime(1_795_416_810_000_000);
     const DAY: u64 = 86_400_000_000;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("pillarbox-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn file(&self, name: &str, octets: &[u8]) -> PathBuf {
-            let path = self.0.join(name);
-            std::fs::write(&path, octets).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            path
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
     #[test]
     fn a_fault_names_the_key_and_the_file() {
-        let folder = Folder::new("client-certificate");
+        let directory = TestDirectory::new();
         let pem = self_signed::make("box.example", NOW).unwrap();
         let other = self_signed::make("box.example", NOW).unwrap();
         let locked = PKey::private_key_from_pem(&pem).unwrap();
         let locked = locked.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"sesame").unwrap();
-        let both = folder.file("both.pem", &pem);
-        let foreign = folder.file("foreign.pem", &other);
-        let locked = folder.file("locked.pem", &locked);
-        let right = folder.file("right", b"sesame\r\nx\n");
-        let wrong = folder.file("wrong", b"open\n");
-        let open = folder.file("open.pem", &pem);
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let missing = folder.0.join("missing");
+        let both = directory.secret("both.pem", &pem);
+        let foreign = directory.secret("foreign.pem", &other);
+        let locked = directory.secret("locked.pem", &locked);
+        let right = directory.secret("right", b"sesame\r\nx\n");
+        let wrong = directory.secret("wrong", b"open\n");
+        let open = directory.file_of_mode("open.pem", &pem, 0o644);
+        let missing = directory.join("missing");
         let read = |certificate: &PathBuf, key: Option<&PathBuf>, password: Option<&PathBuf>, now| {
             let (key, key_password_file) = (key.cloned(), password.cloned());
             let files = CertificateFiles { certificate: certificate.clone(), key, key_password_file };
@@ -222,29 +198,29 @@ mod tests {
 
     #[test]
     fn a_connector_is_kept_until_its_certificate_has_ended() {
-        let folder = Folder::new("client-connector");
-        let path = folder.file("both.pem", &self_signed::make("box.example", NOW).unwrap());
+        let directory = TestDirectory::new();
+        let path = directory.secret("both.pem", self_signed::make("box.example", NOW).unwrap());
         let files = CertificateFiles { certificate: path.clone(), key: None, key_password_file: None };
         let connectors = ClientConnectors::default();
         let get = |days: u64| connectors.get(&files, None, WallTime(NOW.0 + days * DAY));
         let first = get(0).unwrap();
         assert!(first.has_identity());
-        folder.file("both.pem", b"");
+        directory.secret("both.pem", b"");
         assert!(Arc::ptr_eq(&first, &get(800).unwrap()), "the file is not read again");
         assert!(get(826).unwrap_err().contains("holds no"));
         let later = WallTime(NOW.0 + 820 * DAY);
-        folder.file("both.pem", &self_signed::make("box.example", later).unwrap());
+        directory.secret("both.pem", self_signed::make("box.example", later).unwrap());
         assert!(!Arc::ptr_eq(&first, &get(826).unwrap()), "a renewed certificate needs no SIGHUP then");
     }
 
     /// Those that no message has used yet, too, and the one in use although its file has another.
     #[test]
     fn all_certificates_are_told_with_their_ends() {
-        let folder = Folder::new("client-ends");
-        let used = folder.file("used.pem", &self_signed::make("box.example", NOW).unwrap());
-        let unused = folder.file("unused.pem", &self_signed::make("box.example", NOW).unwrap());
-        let broken = folder.file("broken.pem", b"none");
-        let missing = folder.0.join("missing.pem");
+        let directory = TestDirectory::new();
+        let used = directory.secret("used.pem", self_signed::make("box.example", NOW).unwrap());
+        let unused = directory.secret("unused.pem", self_signed::make("box.example", NOW).unwrap());
+        let broken = directory.secret("broken.pem", b"none");
+        let missing = directory.join("missing.pem");
         let text = format!(
             "relay.certificate = {used:?}\nrelay.smarthost = [\"smtps://a.example\", {{ url = \"smtps://b.example\", certificate = {unused:?} }}, \
              {{ url = \"smtps://c.example\", certificate = {broken:?} }}]\n\
@@ -254,7 +230,7 @@ mod tests {
         let connectors = ClientConnectors::default();
         let files = CertificateFiles { certificate: used.clone(), key: None, key_password_file: None };
         connectors.get(&files, None, NOW).unwrap();
-        folder.file("used.pem", b"other");
+        directory.secret("used.pem", b"other");
         let days = |end: &Result<WallTime, String>| end.clone().map(|end| (end.0 - NOW.0) / DAY);
         let all: Vec<_> =
             connectors.ends(&relay, NOW).iter().map(|(path, end)| (path.clone(), days(end))).collect();

@@ -45,13 +45,14 @@ pub fn read(dkim: &Dkim) -> Result<Option<DkimKey>, SecretFault> {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_key_that_others_can_read_signs_nothing_and_stops_nothing() {
-        let path = std::env::temp_dir().join(format!("pillarbox-dkim-{}", std::process::id()));
+        let directory = TestDirectory::new();
         let pem = openssl::pkey::PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
-        std::fs::write(&path, pem).unwrap();
+        let path = directory.file("key.pem", pem);
         let entry = format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = {path:?}\n");
         let settings = config::parse(&entry, "f").unwrap();
         for (mode, keys) in [(0o600, 1), (0o640, 1), (0o644, 0), (0o604, 0)] {

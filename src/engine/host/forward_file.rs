@@ -45,16 +45,16 @@ pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn only_a_file_of_the_user_s_own_counts() {
-        let home = std::env::temp_dir().join(format!("pillarbox-forward-{}", std::process::id()));
-        fs::create_dir_all(&home).unwrap();
+        let home = TestDirectory::new();
         let file = home.join(".forward");
         let uid = rustix::process::geteuid().as_raw();
-        let account = |uid| SystemAccount { name: "joe".into(), uid, gid: 0, home: home.clone() };
+        let account = |uid| SystemAccount { name: "joe".into(), uid, gid: 0, home: home.to_owned() };
         let count = || read(&account(uid)).map(|targets| targets.len());
         assert_eq!(count(), None);
         for (text, expected) in [
@@ -69,8 +69,7 @@ mod tests {
             ("me at far", None),
             (&"#".repeat(64 * 1024 + 1), None),
         ] {
-            fs::write(&file, text).unwrap();
-            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+            home.file_of_mode(".forward", text, 0o644);
             assert_eq!(count(), expected, "{text:.40}");
         }
         fs::write(&file, "me@far.example").unwrap();
@@ -92,6 +91,5 @@ mod tests {
         let (pipe, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
         rustix::fs::mknodat(rustix::fs::CWD, &file, pipe, mode, 0).unwrap();
         assert_eq!(count(), None);
-        fs::remove_dir_all(&home).unwrap();
     }
 }

@@ -73,13 +73,14 @@ pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_stray_octet_turns_nobody_else_away() {
-        let path = std::env::temp_dir().join(format!("pillarbox-logins-{}", std::process::id()));
+        let directory = TestDirectory::new();
         let line = b"b\xff:x\ntim:$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n";
-        std::fs::write(&path, line).unwrap();
+        let path = directory.file("users", line);
         assert!(Logins::load(&path).0.is_none(), "others can read it");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let logins = Logins::load(&path);

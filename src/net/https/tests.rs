@@ -4,13 +4,13 @@ use super::super::connect::TcpConnect;
 use super::super::self_signed;
 use super::*;
 use crate::mail::date::WallTime;
+use crate::test_directory::TestDirectory;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
 use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -114,7 +114,7 @@ proptest! {
 /// A server that gives this reply to one client for any request. Its certificate is in a file.
 struct Server {
     address: SocketAddr,
-    ca_file: PathBuf,
+    directory: TestDirectory,
     asked: thread::JoinHandle<String>,
 }
 
@@ -124,9 +124,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let pem = self_signed::make(name, WallTime(now.as_micros().try_into().unwrap())).unwrap();
-        let ca_file =
-            std::env::temp_dir().join(format!("pillarbox-fetch-{}-{}", std::process::id(), address.port()));
-        std::fs::write(&ca_file, &pem).unwrap();
+        let directory = TestDirectory::new();
+        directory.file("ca.pem", &pem);
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
         acceptor.set_private_key(&PKey::private_key_from_pem(&pem).unwrap()).unwrap();
         acceptor.set_certificate(&X509::from_pem(&pem).unwrap()).unwrap();
@@ -145,13 +144,14 @@ impl Server {
             let _ = stream.shutdown();
             String::from_utf8(asked).unwrap()
         });
-        Self { address, ca_file, asked }
+        Self { address, directory, asked }
     }
 
-    fn fetch(self, ca_file: Option<PathBuf>) -> (Result<HttpsReply, String>, String) {
+    /// What a client gets that trusts the certificate, or not.
+    fn fetch(self, is_trusted: bool) -> (Result<HttpsReply, String>, String) {
         let nobody = "127.0.0.1:1".parse().unwrap();
+        let ca_file = is_trusted.then(|| self.directory.join("ca.pem"));
         let fetched = ask(&Connector::new(ca_file), &[nobody, self.address], None);
-        std::fs::remove_file(&self.ca_file).unwrap();
         (fetched, self.asked.join().unwrap())
     }
 }
@@ -170,8 +170,7 @@ fn ask(
 #[test]
 fn a_reply_comes_from_the_second_address_within_verified_tls() {
     let server = Server::start("mta-sts.far.test", reply("Content-Length: 15\r\n", BODY));
-    let ca_file = server.ca_file.clone();
-    let (fetched, asked) = server.fetch(Some(ca_file));
+    let (fetched, asked) = server.fetch(true);
     assert_eq!(fetched.unwrap().body, BODY.as_bytes());
     assert!(asked.starts_with("GET /policy HTTP/1.1\r\nHost: mta-sts.far.test\r\n"), "{asked}");
 }
@@ -179,12 +178,11 @@ fn a_reply_comes_from_the_second_address_within_verified_tls() {
 #[test]
 fn nobody_else_is_asked_and_nothing_half_is_believed() {
     let server = Server::start("mta-sts.far.test", reply("Content-Length: 15\r\n", BODY));
-    let (fetched, asked) = server.fetch(None);
+    let (fetched, asked) = server.fetch(false);
     assert!(fetched.unwrap_err().starts_with("TLS: certificate verify failed"));
     assert_eq!(asked, "", "nothing was asked of who is not trusted");
     let server = Server::start("other.test", reply("Content-Length: 15\r\n", BODY));
-    let ca_file = server.ca_file.clone();
-    let (fetched, asked) = server.fetch(Some(ca_file));
+    let (fetched, asked) = server.fetch(true);
     assert!(fetched.unwrap_err().contains("ostname mismatch"));
     assert_eq!(asked, "");
     let too_long = HEAD_MAX_OCTETS + 2 * BODY_MAX;
@@ -193,8 +191,7 @@ fn nobody_else_is_asked_and_nothing_half_is_believed() {
         (reply(&format!("X: {}\r\n", "x".repeat(too_long)), BODY), "too long"),
     ] {
         let server = Server::start("mta-sts.far.test", reply);
-        let ca_file = server.ca_file.clone();
-        let error = server.fetch(Some(ca_file)).0.unwrap_err();
+        let error = server.fetch(true).0.unwrap_err();
         assert!(error.contains(why), "{error}");
     }
     let nowhere = ask(&Connector::new(None), &[], Some(("text/plain", b"x")));

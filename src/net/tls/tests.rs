@@ -144,10 +144,11 @@ fn the_end_of_tls_is_no_input() {
     let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     client.write_all(b"E").unwrap();
-    arrive(&mut server);
-    for look in 0..2 {
-        assert!(server.has_input(), "{look}: an octet is not used up by looking at it");
+    // A look is short: on a slow machine one may end before the octet is decrypted.
+    while !server.has_input() {
+        thread::sleep(Duration::from_millis(1));
     }
+    assert!(server.has_input(), "an octet is not used up by looking at it");
     assert_eq!(server.read(&mut [0; 9], long()).unwrap(), 1);
 }
 

@@ -4,6 +4,7 @@ use super::super::self_signed;
 use super::*;
 use crate::mail::date::WallTime;
 use crate::net::transport::{Stopwatch, TcpTransport};
+use crate::test_directory::TestDirectory;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
@@ -57,16 +58,16 @@ fn a_handshake_that_fails_says_why_in_words() {
 
 #[test]
 fn a_file_without_anchors_is_told() {
-    let path = std::env::temp_dir().join(format!("pillarbox-anchors-{}", std::process::id()));
+    let directory = TestDirectory::new();
+    let path = directory.join("anchors");
     assert!(anchors(&path).err().unwrap().contains("can't be read"));
     for (text, words) in [
         ("", "holds no certificate in PEM"),
         ("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", "a damaged certificate"),
     ] {
-        std::fs::write(&path, text).unwrap();
+        directory.file("anchors", text);
         assert!(anchors(&path).err().unwrap().contains(words));
     }
-    std::fs::remove_file(path).unwrap();
 }
 
 const NOW: WallTime = WallTime(1_795_416_810_000_000);

@@ -212,6 +212,7 @@ fn alias_problems(settings: &Settings, user: Option<&ProcessUser>, report: &mut 
 mod tests {
     use super::*;
     use crate::config::load_with_places;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::PermissionsExt;
 
     fn report(file: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
@@ -221,11 +222,9 @@ mod tests {
 
     #[test]
     fn the_configuration_must_stay_readable_when_rights_are_gone() {
-        let directory = std::env::temp_dir().join(format!("pillarbox-readable-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = directory.join("pillarbox.toml");
-        std::fs::write(&file, "state = \"/tmp\"\ncontrol = \"/tmp/c\"\nlocal.maildir = \"/tmp/{user}\"\n")
-            .unwrap();
+        let directory = TestDirectory::new();
+        let text = "state = \"/tmp\"\ncontrol = \"/tmp/c\"\nlocal.maildir = \"/tmp/{user}\"\n";
+        let file = directory.file("pillarbox.toml", text);
         let root = ProcessUser { name: "root".into(), uid: 0, groups: vec![0] };
         let look_up =
             |_: &str| Some(ProcessUser { name: "pb".into(), uid: 4_000_000, groups: vec![4_000_000] });
@@ -236,20 +235,17 @@ mod tests {
             assert_eq!(found.is_empty(), is_good, "{mode:o}: {found}");
             assert_eq!(found.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {found}");
         }
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     /// In `[relay]` and with a smarthost of its own; each login's files once, and a file that others can use only as such.
     #[test]
     fn a_client_certificate_of_no_use_is_told_with_its_place() {
-        let directory = std::env::temp_dir().join(format!("pillarbox-check-client-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = TestDirectory::new();
         let (file, d) = (directory.join("pillarbox.toml"), directory.display());
         let now = WallTime(SystemClock.wall_micros());
         for (name, mode) in [("good", 0o600), ("other", 0o600), ("open", 0o644)] {
-            let path = directory.join(name);
-            std::fs::write(&path, crate::net::self_signed::make("box.example", now).unwrap()).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let pem = crate::net::self_signed::make("box.example", now).unwrap();
+            directory.file_of_mode(name, pem, mode);
         }
         let user = ProcessUser::own();
         let found = |relay: &str| -> Vec<String> {
@@ -290,13 +286,11 @@ mod tests {
                 "{relay}: {found:?}"
             );
         }
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
     fn a_dkim_key_of_no_use_is_told_with_its_place() {
-        let directory = std::env::temp_dir().join(format!("pillarbox-check-dkim-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = TestDirectory::new();
         let (file, d) = (directory.join("pillarbox.toml"), directory.display());
         let mut text =
             format!("state = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/{{user}}\"\n");
@@ -306,9 +300,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let key = openssl::pkey::PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
         for (name, octets) in [("good", &key[..]), ("bad", b"none")] {
-            let path = directory.join(name);
-            std::fs::write(&path, octets).unwrap();
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            directory.secret(name, octets);
         }
         let user = ProcessUser::own();
         let found: Vec<String> = report(&file, &ProcessUser { uid: 1, ..user.clone() }, &ProcessUser::find)
@@ -338,6 +330,5 @@ mod tests {
             assert_eq!((found.len(), warnings.len()), (refused, warned), "{found:?} {warnings:?}");
             assert!(warnings.iter().all(|line| line.contains(":11:7: the key has 1024 bits")));
         }
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -56,12 +56,11 @@ pub fn find(settings: &Settings, places: &Places, uid: Option<u32>, found: &mut 
 mod tests {
     use super::*;
     use crate::config::load_with_places;
-    use std::path::Path;
+    use crate::test_directory::TestDirectory;
 
-    fn warnings(base: &Path, memory: &str, more: &str) -> Vec<String> {
-        let file = base.join("pillarbox.toml");
+    fn warnings(base: &TestDirectory, memory: &str, more: &str) -> Vec<String> {
         let text = format!("[queue]\nmemory = {memory:?}\n{more}\n");
-        std::fs::write(&file, text).unwrap();
+        let file = base.file("pillarbox.toml", text);
         let (settings, places) = load_with_places(&file).unwrap();
         let mut report = CheckReport::default();
         find(&settings, &places, Some(rustix::process::getuid().as_raw()), &mut report);
@@ -71,8 +70,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_in_memory_or_too_small_is_told() {
-        let base = std::env::temp_dir().join(format!("pillarbox-memory-{}", std::process::id()));
-        std::fs::create_dir_all(&base).unwrap();
+        let base = TestDirectory::new();
         let first = "storage = \"memory-first\"";
         assert!(warnings(&base, "/proc/x", "").is_empty(), "it is not used");
         for (memory, more, words) in [
@@ -84,6 +82,5 @@ mod tests {
             assert!(found.iter().any(|text| text.contains(words)), "{words}: {found:?}");
         }
         assert!(warnings(&base, "/dev/shm/x", first).is_empty());
-        std::fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -108,6 +108,7 @@ fn read_answer(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
 
     #[derive(Default)]
     struct Shown(Vec<u8>);
@@ -125,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_daemon_that_accepts_nobody_is_not_waited_for() {
-        let path = std::env::temp_dir().join(format!("pillarbox-client-{}", std::process::id()));
+        let directory = TestDirectory::new();
+        let path = directory.join("control.sock");
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();

@@ -57,13 +57,12 @@ pub fn line(root: &Path, config: &Path, is_served: bool, address: &str) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{create_dir_all, remove_dir_all, write};
+    use crate::test_directory::TestDirectory;
+    use std::fs::create_dir_all;
 
     #[test]
     fn the_last_line_says_what_to_do_on_this_system() {
-        let root = std::env::temp_dir().join(format!("pillarbox-next-{}", std::process::id()));
         let usual = Path::new(USUAL);
-        let said = |config: &Path, is_served| line(&root, config, is_served, "me@example.com");
         let probe = ", then: pillarbox probe --send me@example.com\n";
         for (sign, file, start, reload) in [
             ("none", "none", "pillarbox serve", "kill -HUP $(pidof -s pillarbox)"),
@@ -87,9 +86,11 @@ mod tests {
                 "/etc/init.d/pillarbox reload",
             ),
         ] {
+            let root = TestDirectory::new();
+            let said = |config: &Path, is_served| line(&root, config, is_served, "me@example.com");
             for path in [sign, file] {
                 create_dir_all(root.join(path).parent().unwrap()).unwrap();
-                write(root.join(path), "").unwrap();
+                root.file(path, "");
             }
             assert_eq!(said(usual, false), format!("Next: {start}{probe}"));
             assert_eq!(said(usual, true), format!("Next: {reload}{probe}"));
@@ -97,7 +98,6 @@ mod tests {
                 said(Path::new("/x/y.toml"), false),
                 "Next: pillarbox -c /x/y.toml serve, then: pillarbox -c /x/y.toml probe --send me@example.com\n"
             );
-            remove_dir_all(&root).unwrap();
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::test_directory::TestDirectory;
 use proptest::prelude::*;
-use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 fn answers(admin: &str, login: &str, password: Password) -> Answers {
@@ -88,13 +88,10 @@ fn options_are_read_in_pairs_and_flags_alone() {
 /// A user who could not read the replaced configuration cannot read its kept copy.
 #[test]
 fn what_is_kept_is_read_by_no_more_people_than_before() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-setup-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("pillarbox.toml");
+    let directory = TestDirectory::new();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for was in [0o600, 0o640, 0o644] {
-        std::fs::write(&path, "admin = \"root\"\n").unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(was)).unwrap();
+        let path = directory.file_of_mode("pillarbox.toml", "admin = \"root\"\n", was);
         let octets = Secret::new(b"admin = \"joe\"\n".to_vec());
         let target = ConfigTarget::read(&path, true).unwrap();
         target.write(&[File { path: path.clone(), octets, readers: FileReaders::All }]).unwrap();
@@ -103,7 +100,6 @@ fn what_is_kept_is_read_by_no_more_people_than_before() {
         let others = if was == 0o644 { 0o644 } else { 0o600 };
         assert_eq!((mode(&kept), mode(&path)), (others, 0o644), "{was:o}");
     }
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 proptest! {

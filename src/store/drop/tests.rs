@@ -1,6 +1,6 @@
-use super::super::test_directory::TestDirectory;
 use super::*;
 use crate::mail::unqualified::Unqualified;
+use crate::test_directory::TestDirectory;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -130,7 +130,7 @@ pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::fs::File;
     use std::thread;
 

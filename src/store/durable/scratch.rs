@@ -77,7 +77,7 @@ fn without_name(directory: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::MetadataExt;
 
     #[test]

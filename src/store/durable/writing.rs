@@ -173,7 +173,7 @@ fn read_some(source: &File, offset: u64, most: usize, buffer: &mut Vec<u8>) -> i
 mod tests {
     use super::super::{DirectoryAccess, open_directory};
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use proptest::prelude::*;
     use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-use super::super::test_directory::TestDirectory;
 use super::*;
+use crate::test_directory::TestDirectory;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -1,11 +1,11 @@
 //! One test for each row of the state table, and the properties that hold for all of them.
 
 use super::super::ErrorKind;
-use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Recipient};
+use crate::test_directory::TestDirectory;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -121,7 +121,7 @@ fn overwrite(file: &File, line: &str, at: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 

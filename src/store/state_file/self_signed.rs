@@ -29,7 +29,7 @@ fn first_line(hostname: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

@@ -85,7 +85,7 @@ fn make_room(directory: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::fs::{self, File};
     use std::time::{Duration, SystemTime};
 

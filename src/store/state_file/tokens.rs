@@ -151,7 +151,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::test_directory::TestDirectory;
+    use crate::test_directory::TestDirectory;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

@@ -1,8 +1,9 @@
 //! Every kind with everything that may lie in place of a file, and whose a list of addresses is.
 
 use super::*;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use crate::test_directory::TestDirectory;
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -20,36 +21,7 @@ const KINDS: [FileKind; 9] = [
 /// A user that exists nowhere.
 const JOE: u32 = 4_000_000;
 
-/// A directory of the test, in one that all users may pass.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().canonicalize().unwrap();
-        let path = path.join(format!("pillarbox-file-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, mode: u32) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, "a@b.example\n").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        path
-    }
-
-    fn fifo(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        path
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+const LINE: &str = "a@b.example\n";
 
 /// What a read says, within a deadline: without `O_NONBLOCK` a FIFO would never answer.
 fn answer<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, String> {
@@ -60,10 +32,10 @@ fn answer<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'stat
 
 #[test]
 fn nothing_but_a_file_is_read_and_nothing_hangs() {
-    let place = Place::new("kinds");
-    let fifo = place.fifo("fifo");
-    let _socket = std::os::unix::net::UnixListener::bind(place.0.join("socket")).unwrap();
-    let (directory, socket) = (place.0.clone(), place.0.join("socket"));
+    let directory = TestDirectory::new();
+    let [fifo, socket] = ["fifo", "socket"].map(|name| directory.join(name));
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for kind in KINDS {
         let read_it = |path: &Path| {
             let path = path.to_owned();
@@ -86,12 +58,12 @@ fn nothing_but_a_file_is_read_and_nothing_hangs() {
 
 #[test]
 fn links_are_followed_where_operators_use_them() {
-    let place = Place::new("links");
-    let file = place.write("file", 0o600);
-    symlink(&file, place.0.join("link")).unwrap();
+    let directory = TestDirectory::new();
+    let (file, link) = (directory.secret("file", LINE), directory.join("link"));
+    symlink(&file, &link).unwrap();
     for kind in KINDS {
         let is_refused = kind.links() == OFlags::NOFOLLOW;
-        let found = read(&place.0.join("link"), kind).map_err(|error| error.to_string());
+        let found = read(&link, kind).map_err(|error| error.to_string());
         assert_eq!(found.is_err(), is_refused, "{kind:?}");
         assert!(!is_refused || found == Err("it is a link, which is not followed".into()), "{found:?}");
         assert_eq!(read(&file, kind).unwrap(), b"a@b.example\n");
@@ -100,8 +72,8 @@ fn links_are_followed_where_operators_use_them() {
 
 #[test]
 fn a_file_that_is_too_large_is_told_before_it_is_read() {
-    let place = Place::new("large");
-    let file = place.write("file", 0o600);
+    let directory = TestDirectory::new();
+    let file = directory.secret("file", LINE);
     for kind in KINDS {
         let (max, words) = kind.max();
         // Sparse: it costs no room.
@@ -117,13 +89,10 @@ fn a_list_is_the_operator_s_only_if_no_user_could_put_it_there() {
         return; // Only root can give files away.
     }
     // The directory for temporary files is everybody's, so what lies below it is a user's. This one is root's.
-    let ours = PathBuf::from(format!("/run/pillarbox-file-{}", std::process::id()));
+    let ours = TestDirectory::below(Path::new("/run"));
     fs::create_dir_all(ours.join("joe/deep")).unwrap();
-    let _place = Place(ours.clone());
     let own = |name: &str, uid: u32, mode: u32| {
-        let path = ours.join(name);
-        fs::write(&path, "a@b.example\n").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let path = ours.file_of_mode(name, LINE, mode);
         chown(&path, Some(uid), None).unwrap();
         path
     };
@@ -146,10 +115,11 @@ fn a_list_is_the_operator_s_only_if_no_user_could_put_it_there() {
     fs::hard_link(&secret, ours.join("joe/hard")).unwrap();
     assert_eq!(whose(&ours.join("joe/hard")), Err("it has a second name (a hard link)".into()));
     // In a directory for everybody nobody can replace what is another's.
-    let shared = Place::new("shared");
-    assert_eq!(whose(&shared.write("list", 0o644)), operator);
-    fs::hard_link(shared.0.join("list"), shared.0.join("second")).unwrap();
-    assert_eq!(whose(&shared.0.join("list")), Err("it has a second name (a hard link)".into()));
+    let shared = TestDirectory::new();
+    let list = shared.file_of_mode("list", LINE, 0o644);
+    assert_eq!(whose(&list), operator);
+    fs::hard_link(&list, shared.join("second")).unwrap();
+    assert_eq!(whose(&list), Err("it has a second name (a hard link)".into()));
     // The aliases file is one that the operator has named; what is a user's is only told with less.
     let aliases = |name: &str| read_list(&ours.join(name), FileKind::Aliases).map(|it| it.is_user_s);
     assert_eq!((aliases("list").ok(), aliases("of-joes").ok()), (Some(false), Some(true)));
@@ -159,7 +129,7 @@ fn a_list_is_the_operator_s_only_if_no_user_could_put_it_there() {
     symlink("list", ours.join("link")).unwrap();
     symlink("list", ours.join("joe-s")).unwrap();
     std::os::unix::fs::lchown(ours.join("joe-s"), Some(JOE), None).unwrap();
-    symlink(&ours, ours.join("here")).unwrap();
+    symlink(ours.path(), ours.join("here")).unwrap();
     assert_eq!(
         [whose(&ours.join("link")), whose(&ours.join("here/here/link"))],
         [operator.clone(), operator]

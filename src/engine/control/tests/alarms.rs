@@ -1,13 +1,8 @@
 //! When stuck mail raises an alarm, and what the command gets.
 
-use crate::engine::control::output::Asker;
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::log::counters::Count;
 use crate::engine::tests::world::*;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,8 +10,7 @@ const FAR: &str = "joe@far.example";
 
 fn world(config: &str) -> (World, Arc<Host>) {
     let world = World::new(&format!("queue.warn_after = 0\n{config}"));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -38,21 +32,6 @@ fn live(world: &World, minutes: u32) -> Vec<String> {
     reported
 }
 
-fn operate(world: &World, line: &str) {
-    struct Nobody;
-    impl crate::engine::control::output::Output for Nobody {
-        fn output(&mut self, _: &[u8]) -> std::io::Result<()> {
-            Ok(())
-        }
-        fn error(&mut self, line: &str) -> std::io::Result<()> {
-            panic!("{line}")
-        }
-    }
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.services, asker, &request, &mut Nobody).unwrap(), 0);
-}
-
 #[test]
 fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     let (world, host) = world("");
@@ -69,7 +48,7 @@ fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     );
     assert!(reported.starts_with(&start) && !reported.contains('\u{7}'), "{reported}");
     host.now_says(|_, _| Say::Yes);
-    operate(&world, "queue flush");
+    order(&world, "queue flush");
     let end = "event=alarm state=ok reason=stuck id=- route=- text=\"no message is too old any more\"";
     assert_eq!(live(&world, 60), [end]);
     assert_eq!(world.intake.counters.since_start()[Count::Alarms as usize], 1);
@@ -83,14 +62,14 @@ fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
     for _ in 0..5 {
         world.accept("alice@box.example", &[FAR]);
         reported.extend(live(&world, 30));
-        operate(&world, "queue flush");
+        order(&world, "queue flush");
     }
     let [reported] = reported.as_slice() else { panic!("{reported:?}") };
     assert!(reported.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{reported}");
     assert!(reported.contains("421 4.3.2 closed. The host is busy"), "{reported}");
     assert_eq!(world.services.alarm.standing().len(), 1);
     host.now_says(|_, _| Say::Yes);
-    operate(&world, "queue flush");
+    order(&world, "queue flush");
     let reported = live(&world, 5);
     let end = "event=alarm state=ok reason=route id=- route=far.example text=\"far.example works again, or nothing waits for it\"";
     assert_eq!(reported, [end]);
@@ -135,21 +114,21 @@ fn what_the_operator_holds_is_not_stuck() {
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
     world.pass();
-    operate(&world, &format!("queue hold {id}"));
+    order(&world, &format!("queue hold {id}"));
     assert_eq!(live(&world, 300), Vec::<String>::new());
     let facts = world.manager.index.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
     world.intake.clock.save();
     let world = world.restart();
     assert_eq!(world.manager.index.queue_facts(&Default::default()).held, 1, "the journal has it");
-    operate(&world, &format!("queue release {id}"));
+    order(&world, &format!("queue release {id}"));
     assert_eq!(live(&world, 1).len(), 1);
 }
 
 #[test]
 fn a_link_that_is_down_is_told_as_the_reason() {
     let (world, _) = world("alarm.stuck_after = \"1m\"");
-    operate(&world, "link down");
+    order(&world, "link down");
     let id = world.accept("alice@box.example", &[FAR]);
     let reported = live(&world, 3);
     let [reported] = reported.as_slice() else { panic!("{reported:?}") };
@@ -159,16 +138,20 @@ fn a_link_that_is_down_is_told_as_the_reason() {
     );
 }
 
-/// A command that appends its environment to a file.
-fn script(world: &World) -> (PathBuf, PathBuf) {
-    let (path, output) = (world.state().join("alarm.sh"), world.state().join("reported"));
+/// The configuration of a command, which the shell reads from a file. As a program the file could be busy: another test
+/// forks while this one has it open for writing.
+fn command(world: &World, text: &str) -> String {
+    format!("alarm.command = \"/bin/sh {}\"", world.directory.file("alarm.sh", text).display())
+}
+
+/// A command that appends its environment to a file, and the file.
+fn recorder(world: &World) -> (String, PathBuf) {
+    let output = world.directory.join("reported");
     let text = format!(
-        "#!/bin/sh\n{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
+        "{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
         output.display()
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-    (path, output)
+    (command(world, &text), output)
 }
 
 fn wait_for_told(output: &PathBuf, times: usize) -> String {
@@ -185,9 +168,9 @@ fn wait_for_told(output: &PathBuf, times: usize) -> String {
 #[test]
 fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     let (world, host) = world("alarm.stuck_after = \"1m\"");
-    let (path, output) = script(&world);
-    let command = format!("{} $(reboot);", path.display());
-    world.reload(&format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{command}\"\nqueue.warn_after = 0"));
+    let (command, output) = recorder(&world);
+    let command = command.replace("alarm.sh", "alarm.sh $(reboot);");
+    world.reload(&format!("alarm.stuck_after = \"1m\"\n{command}\nqueue.warn_after = 0"));
     let long = format!("450 4.2.0 $(reboot) `reboot` \u{1b}[2J {}", "x".repeat(1500));
     host.now_says(move |stage, _| if stage == Stage::Rcpt { reply(&long) } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
@@ -206,7 +189,7 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     host.now_says(|_, _| Say::Yes);
     // The command's thread may still run, and nothing is reported meanwhile.
     for _ in 0..1000 {
-        operate(&world, "queue flush");
+        order(&world, "queue flush");
         live(&world, 1);
         if std::fs::read_to_string(&output).unwrap().matches("\n.\n").count() > 1 {
             break;
@@ -226,16 +209,10 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
 #[test]
 fn a_command_that_hangs_ends_with_the_daemon() {
     let (world, _) = world("");
-    let (path, pid) = (world.state().join("hangs.sh"), world.state().join("pid"));
-    std::fs::write(
-        &path,
-        format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display()),
-    )
-    .unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let command = format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{}\"", path.display());
-    world.reload(&command);
-    operate(&world, "link down");
+    let pid = world.directory.join("pid");
+    let text = format!("echo $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display());
+    world.reload(&format!("alarm.stuck_after = \"1m\"\n{}", command(&world, &text)));
+    order(&world, "link down");
     world.accept("alice@box.example", &[FAR]);
     assert_eq!(live(&world, 3).len(), 1);
     let read = || std::fs::read_to_string(&pid).ok();

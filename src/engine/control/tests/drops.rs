@@ -74,8 +74,7 @@ const ALERT: &str = "To: alice\nBcc: hidden\nSubject: x\n\nThe disk is full.\n";
 #[test]
 fn what_is_left_is_submitted_by_its_owner() {
     let world = World::new("");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     let drops = drops(&world);
     let envelope = envelope(Sender::Owner, &["alice", "joe@far.example"]);
     leave(&world, "one", &envelope, ALERT);

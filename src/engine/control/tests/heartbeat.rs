@@ -1,16 +1,11 @@
 //! Signs of life: when the mail to `admin` is written and what it says; when the dead man's switch is asked, and what it is told.
 
 use crate::engine::control::heartbeat::{beat, due};
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::tests::world::*;
 use crate::mail::date::Now;
 use crate::net::resolver::{DnsError, DnsErrorKind};
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
 use crate::store::state_file::line::CLOCK;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,8 +34,7 @@ fn live(world: &World, hours: u64) {
 /// A world whose `admin` is behind a host that takes all.
 fn weekly(config: &str) -> (World, Arc<Host>) {
     let world = World::new(&format!("{WEEKLY}\n{config}"));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     world.clock.advance(MINUTE);
     housekeeping(&world);
     (world, host)
@@ -52,30 +46,15 @@ fn taken(host: &Host) -> Vec<String> {
     taken.into_iter().map(|it| String::from_utf8(it.content).unwrap().replace("\r\n", "\n")).collect()
 }
 
-#[derive(Default)]
-struct Said(String);
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.0.push_str(std::str::from_utf8(octets).unwrap());
-        Ok(())
-    }
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        panic!("{line}")
-    }
-}
-
-fn ask(world: &World, line: &str) -> String {
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let mut said = Said::default();
-    answer(&world.services, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut said).unwrap();
-    said.0
+/// What root is told, whatever the exit code.
+fn told(world: &World, line: &str) -> String {
+    ask(world, line).1
 }
 
 #[test]
 fn admin_gets_a_mail_each_week_with_figures_since_the_last_one() {
     let (world, host) = weekly("");
-    assert!(ask(&world, "status").contains("\nheartbeat       the first mail to admin in 7d\n"));
+    assert!(told(&world, "status").contains("\nheartbeat       the first mail to admin in 7d\n"));
     live(&world, 7 * 24 - 1);
     assert_eq!(taken(&host), [""; 0], "the first comes after one period");
     for _ in 0..3 {
@@ -97,7 +76,7 @@ fn admin_gets_a_mail_each_week_with_figures_since_the_last_one() {
     ] {
         assert!(mail.contains(part), "{part}{mail}");
     }
-    assert!(ask(&world, "status").contains("\nheartbeat       mail to admin just now, the next in 7d\n"));
+    assert!(told(&world, "status").contains("\nheartbeat       mail to admin just now, the next in 7d\n"));
     live(&world, 2 * 7 * 24);
     let mails = taken(&host);
     assert_eq!(mails.len(), 2);
@@ -195,10 +174,10 @@ fn what_is_wrong_is_in_the_mail() {
 #[test]
 fn mails_do_not_pile_up_behind_one_that_waits() {
     let (world, host) = weekly("queue.lifetime = \"90d\"\nqueue.warn_after = 0");
-    ask(&world, "link down");
+    told(&world, "link down");
     live(&world, 30 * 24);
     assert_eq!((world.queue().len(), taken(&host).len()), (1, 0));
-    ask(&world, "link up");
+    told(&world, "link up");
     world.pass();
     assert_eq!(taken(&host).len(), 1);
     live(&world, 1);
@@ -266,11 +245,13 @@ impl Switch {
 
 /// A world with a dead man's switch that answers with this status line.
 fn switched(config: &str, status: Arc<Mutex<Option<&'static str>>>) -> (World, Switch) {
-    let path = web_certificate();
-    let world = World::new(&format!(
+    let place = World::place();
+    let path = place.file("web.pem", web_certificate());
+    let config = format!(
         "relay.ca_file = {path:?}\nheartbeat.url = \"https://{WEB_NAME}/5e-cd\"\nalarm.stuck_after = \"1h\"\n\
          queue.warn_after = 0\n{config}"
-    ));
+    );
+    let world = World::at(&config, place);
     let switch = Switch::default();
     let asked = Arc::clone(&switch.0);
     serve_web(&world, move |line, _| {
@@ -299,7 +280,7 @@ fn the_switch_is_asked_each_interval_and_told_of_alarms_at_once() {
     housekeeping(&world);
     assert_eq!(switch.take(), [""; 0], "a daemon that is started again and again is not well");
     assert!(
-        ask(&world, "status").contains("\nheartbeat       the dead man's switch has not been asked yet\n")
+        told(&world, "status").contains("\nheartbeat       the dead man's switch has not been asked yet\n")
     );
     world.clock.advance(Duration::from_secs(10));
     housekeeping(&world);
@@ -311,7 +292,7 @@ fn the_switch_is_asked_each_interval_and_told_of_alarms_at_once() {
     minutes(&world, 121);
     assert_eq!(switch.take(), ["GET /5e-cd"; 3]);
     assert!(
-        ask(&world, "status")
+        told(&world, "status")
             .contains("the dead man's switch was asked just now and told that all is well\n")
     );
     // Nobody answers at 192.0.2.9.
@@ -327,9 +308,9 @@ fn the_switch_is_asked_each_interval_and_told_of_alarms_at_once() {
     );
     minutes(&world, 60);
     assert_eq!(switch.take(), ["GET /5e-cd/fail"]);
-    assert!(ask(&world, "status").contains(" and told of a failure\n"));
+    assert!(told(&world, "status").contains(" and told of a failure\n"));
     world.net.peer("192.0.2.9", Peer::Host(Host::friendly()));
-    ask(&world, "queue flush");
+    told(&world, "queue flush");
     minutes(&world, 3);
     assert_eq!(switch.take(), ["GET /5e-cd"]);
 }
@@ -337,14 +318,14 @@ fn the_switch_is_asked_each_interval_and_told_of_alarms_at_once() {
 #[test]
 fn the_switch_is_not_told_that_all_is_well_without_link_or_room() {
     let (world, switch) = switched("limits.free_space = 0", ok());
-    ask(&world, "link down");
+    told(&world, "link down");
     minutes(&world, 120);
     assert_eq!(switch.take(), [""; 0]);
-    ask(&world, "link metered");
+    told(&world, "link metered");
     minutes(&world, 1);
     assert_eq!(switch.take(), ["GET /5e-cd"]);
     let more = |room: &str| {
-        let path = web_certificate();
+        let path = world.directory.join("web.pem");
         world.reload(&format!(
             "relay.ca_file = {path:?}\nheartbeat.url = \"https://{WEB_NAME}/5e-cd\"\nlimits.free_space = {room}"
         ));
@@ -374,32 +355,32 @@ fn a_switch_that_is_not_reached_is_logged_once_and_shown() {
     );
     assert_eq!(log, [line]);
     assert_eq!(switch.take().len(), 12, "again after five minutes");
-    let said = ask(&world, "status");
+    let said = told(&world, "status");
     let start = "The dead man's switch of heartbeat.url has not been reached for 59m: login.test answers \"HTTP/1.1 404 Not Found\". Check ";
     assert!(said.starts_with(start), "{said}");
-    assert!(ask(&world, "status --check").starts_with("PILLARBOX OK"), "one interval has not passed");
-    assert!(ask(&world, "status --json").contains("\"heartbeat_unreached_seconds\":3540,"));
+    assert!(told(&world, "status --check").starts_with("PILLARBOX OK"), "one interval has not passed");
+    assert!(told(&world, "status --json").contains("\"heartbeat_unreached_seconds\":3540,"));
     // Closed, no host, a name that is not known: the reason is the last one.
     *status.lock().unwrap() = None;
     minutes(&world, 5);
     assert!(
-        ask(&world, "status").contains("for 1h 4m: login.test can't be asked: "),
+        told(&world, "status").contains("for 1h 4m: login.test can't be asked: "),
         "{}",
-        ask(&world, "status")
+        told(&world, "status")
     );
-    let check = ask(&world, "status --check");
+    let check = told(&world, "status --check");
     assert!(check.starts_with("PILLARBOX WARNING") && check.contains("The dead man's switch "), "{check}");
     world.net.address_error(WEB_NAME, DnsError { kind: DnsErrorKind::Temporary, text: "no answer".into() });
     minutes(&world, 5);
-    assert!(ask(&world, "status").contains("login.test can't be asked: no answer. Check "));
-    assert!(!ask(&world, "status").contains("5e-cd"), "whoever knows the path could answer for this host");
+    assert!(told(&world, "status").contains("login.test can't be asked: no answer. Check "));
+    assert!(!told(&world, "status").contains("5e-cd"), "whoever knows the path could answer for this host");
     world.net.address(WEB_NAME, &["127.0.0.50"]);
     *status.lock().unwrap() = Some("204 No Content");
     minutes(&world, 5);
     assert_eq!(take_events("notice"), ["event=notice text=\"heartbeat.url is reached again\""]);
-    assert!(ask(&world, "status").starts_with("Everything works"));
+    assert!(told(&world, "status").starts_with("Everything works"));
     // Redirects are not followed.
     *status.lock().unwrap() = Some("301 Moved Permanently\r\nLocation: https://login.test/other");
     minutes(&world, 60);
-    assert!(ask(&world, "status").contains("login.test answers \"HTTP/1.1 301 Moved Permanently\""));
+    assert!(told(&world, "status").contains("login.test answers \"HTTP/1.1 301 Moved Permanently\""));
 }

@@ -1,44 +1,14 @@
 //! The operator's requests, also while mail is delivered.
 
 use super::submit::submit;
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
+use crate::engine::control::output::Asker;
 use crate::engine::control::services::Services;
 use crate::engine::tests::world::*;
 use crate::mail::id::QueueId;
-use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-const ROOT: Asker = Asker { rights: PeerRights::All, uid: 0 };
-
-#[derive(Default)]
-struct Said {
-    output: Vec<u8>,
-    errors: Vec<String>,
-}
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.output.extend_from_slice(octets);
-        Ok(())
-    }
-
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        self.errors.push(line.to_owned());
-        Ok(())
-    }
-}
-
-fn ask_as(services: &Services, asker: Asker, line: &str) -> (u8, String, Vec<String>) {
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let mut said = Said::default();
-    let code = answer(services, asker, &request, &mut said).unwrap();
-    (code, String::from_utf8(said.output).unwrap(), said.errors)
-}
 
 /// Asks as root; panics unless the exit code is 0.
 fn ask(services: &Services, line: &str) -> String {
@@ -53,8 +23,7 @@ fn code(services: &Services, line: &str) -> u8 {
 
 fn world() -> (World, Arc<Host>) {
     let world = World::new("queue.warn_after = 0");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -376,8 +345,7 @@ fn what_a_metered_link_keeps_back_does_not_age_and_the_rest_does() {
 #[test]
 fn the_link_comes_up_for_a_schedule_too() {
     let world = World::new("queue.warn_after = 0\nqueue.schedule = \"0 0 1 1 *\"");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     world.accept("alice@box.example", &["joe@far.example"]);
     ask(&world.services, "link down");
     ask(&world.services, "link up");

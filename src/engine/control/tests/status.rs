@@ -1,35 +1,9 @@
 //! What `pillarbox status` says of a daemon, from its first sentence on.
 
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
 use crate::engine::tests::world::*;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
-use std::io;
 use std::sync::Arc;
 
 const FAR: &str = "joe@far.example";
-
-#[derive(Default)]
-struct Said(String);
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.0.push_str(std::str::from_utf8(octets).unwrap());
-        Ok(())
-    }
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        panic!("{line}")
-    }
-}
-
-fn ask(world: &World, line: &str) -> (u8, String) {
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let mut said = Said::default();
-    let code =
-        answer(&world.services, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut said).unwrap();
-    (code, said.0)
-}
 
 /// The first line of `pillarbox status`.
 fn sentence(world: &World) -> String {
@@ -38,8 +12,7 @@ fn sentence(world: &World) -> String {
 
 fn world(config: &str) -> (World, Arc<Host>) {
     let world = World::new(&format!("queue.warn_after = 0\n{config}"));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -146,9 +119,8 @@ fn the_last_ends_outlive_a_restart() {
 #[test]
 fn a_client_certificate_that_no_message_has_used_is_told_before_it_ends() {
     let (world, _) = world("");
-    let path = world.state().join("client.pem");
     let made = crate::net::self_signed::make("box.example", world.manager.clock.now().wall).unwrap();
-    write_secret(&path, &made);
+    let path = world.directory.secret("client.pem", &made);
     world.reload(&format!(
         "relay.senders = {{ \"x@box.example\" = {{ url = \"smtps://far.example\", certificate = {path:?} }} }}"
     ));

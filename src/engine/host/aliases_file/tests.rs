@@ -1,43 +1,21 @@
 //! What `check` tells of aliases files, and how a change is noticed.
 
 use super::*;
+use crate::test_directory::TestDirectory;
 use std::fs;
 use std::fs::File;
 
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pillarbox-aliases-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &[u8]) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn every_file_is_looked_at_once() {
-    let place = Place::new("check");
-    let d = place.0.display();
-    let file = place.write(
+    let directory = TestDirectory::new();
+    let d = directory.display();
+    let file = directory.file(
         "aliases",
-        format!("a: :include:{d}/list, :include:{d}/gone\nb: :include:{d}/list, :include:{d}/closed, /x\n")
-            .as_bytes(),
+        format!("a: :include:{d}/list, :include:{d}/gone\nb: :include:{d}/list, :include:{d}/closed, /x\n"),
     );
-    place.write("list", format!("b\n:include:{d}/deeper\n|y\n").as_bytes());
-    place.write("deeper", format!(":include:{d}/list, :include:{d}/deeper, c d\n").as_bytes());
-    place.write("closed", b"");
+    directory.file("list", format!("b\n:include:{d}/deeper\n|y\n"));
+    directory.file("deeper", format!(":include:{d}/list, :include:{d}/deeper, c d\n"));
+    directory.file("closed", b"");
     // Those that the daemon must be allowed to read.
     let named: Vec<String> =
         files(&file).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
@@ -68,21 +46,21 @@ fn every_file_is_looked_at_once() {
 
 #[test]
 fn a_table_is_kept_until_the_file_changes() {
-    let place = Place::new("change");
-    let file = place.write("aliases", b"# J\xf6rg, in another character set\na: b\n");
+    let directory = TestDirectory::new();
+    let file = directory.file("aliases", b"# J\xf6rg, in another character set\na: b\n");
     let aliases = Aliases::load(Some(&file));
     let first = aliases.table().unwrap();
     assert!(first.has("a"));
     assert!(Arc::ptr_eq(&first, &aliases.table().unwrap()), "read once");
     // The same size, the same inode, and perhaps within the same tick: the times of the file are set apart by hand.
-    place.write("aliases", b"# J\xf6rg, in another character set\nc: b\n");
+    directory.file("aliases", b"# J\xf6rg, in another character set\nc: b\n");
     let late = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
     File::options().append(true).open(&file).unwrap().set_modified(late).unwrap();
     assert!(aliases.table().unwrap().has("c"));
     let large = vec![b'#'; 1 << 20];
-    place.write("aliases", &large);
+    directory.file("aliases", &large);
     assert!(aliases.table().is_ok());
-    place.write("aliases", &[&large[..], b"#"].concat());
+    directory.file("aliases", [&large[..], b"#"].concat());
     assert!(aliases.table().unwrap_err().0.ends_with("aliases: larger than 1 MiB"));
     fs::remove_file(&file).unwrap();
     assert!(!aliases.table().unwrap().has("c"), "a missing file is an empty one");

@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::pool::{Hand, PER_USER_MAX, Pool, WORKERS_MAX};
 use super::*;
+use crate::test_directory::TestDirectory;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex};
@@ -145,6 +146,7 @@ fn the_answer_that_nobody_waits_for_frees_the_place() {
         let error = link.ask("slow", &["word"], None, Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
+    wait_until("the errands have begun", || gate.begun("slow") == PER_USER_MAX);
     std::thread::scope(|scope| {
         let next: Vec<_> =
             (0..20).map(|_| scope.spawn(|| link.ask("slow", &["next one"], None, LONG))).collect();
@@ -236,7 +238,8 @@ fn a_reload_reads_a_file_of_another_user_and_keeps_the_old_template_if_it_fails(
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let file = std::env::temp_dir().join(format!("pillarbox-mda-reload-{}", std::process::id()));
+    let directory = TestDirectory::new();
+    let file = directory.join("pillarbox.toml");
     let mut settings = Settings::default();
     settings.local.users = LocalUsers::System;
     let mailboxes = Arc::new(Mailboxes::new(file.clone(), &settings));
@@ -252,9 +255,8 @@ fn a_reload_reads_a_file_of_another_user_and_keeps_the_old_template_if_it_fails(
             assert_eq!(refused(&mailboxes), Some(Errno::NOENT), "the old template stays");
         });
     });
-    std::fs::write(&file, "local.users = [\"alice\"]\nlocal.maildir = \"/var/mail/{user}\"\n").unwrap();
+    directory.secret("pillarbox.toml", "local.users = [\"alice\"]\nlocal.maildir = \"/var/mail/{user}\"\n");
     std::os::unix::fs::chown(&file, Some(4711), Some(4711)).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             rights::keep_for_delivery().unwrap();
@@ -264,7 +266,6 @@ fn a_reload_reads_a_file_of_another_user_and_keeps_the_old_template_if_it_fails(
             assert_eq!(refused(&mailboxes), Some(Errno::PERM), "no mail for system users any more");
         });
     });
-    std::fs::remove_file(&file).unwrap();
 }
 
 /// The mailbox of a real user, served as the agent does it, but in a thread of this process.
@@ -273,8 +274,7 @@ fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let directory = std::env::temp_dir().join(format!("pillarbox-mda-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = TestDirectory::new();
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&directory, permissions).unwrap();
     let steps = |template: &str| {
@@ -284,10 +284,7 @@ fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
         Steps::new(Arc::new(Mailboxes::new("/nonexistent".into(), &settings)))
     };
     let message = File::open("/dev/null").unwrap();
-    let file = {
-        std::fs::write(directory.join("message"), "Subject: x\n\nx\n").unwrap();
-        File::open(directory.join("message")).unwrap()
-    };
+    let file = File::open(directory.file("message", "Subject: x\n\nx\n")).unwrap();
     let template = format!("{}/mail/{{user}}", directory.display());
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -330,7 +327,6 @@ fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
     let delivered = directory.join("mail/daemon/new/1.M2P3Q5.host,S=14");
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(delivered).unwrap());
     assert_eq!(uid, user::find("daemon").unwrap().unwrap().uid);
-    std::fs::remove_dir_all(directory).unwrap();
 }
 
 /// The first messages for a user may all come at once.
@@ -339,11 +335,10 @@ fn several_workers_of_one_user_find_no_mailbox_and_one_makes_it() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let directory = std::env::temp_dir().join(format!("pillarbox-mda-first-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = TestDirectory::new();
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&directory, permissions).unwrap();
-    std::fs::write(directory.join("message"), "Subject: x\n\nx\n").unwrap();
+    directory.file("message", "Subject: x\n\nx\n");
     for round in 0..20 {
         let mut settings = Settings::default();
         settings.local.users = LocalUsers::System;
@@ -371,5 +366,4 @@ fn several_workers_of_one_user_find_no_mailbox_and_one_makes_it() {
         let new = directory.join(format!("mail{round}/daemon/new"));
         assert_eq!(std::fs::read_dir(new).unwrap().count(), PER_USER_MAX);
     }
-    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -3,7 +3,6 @@
 use crate::config::ListenerKind;
 use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::tests::world::*;
-use std::sync::Arc;
 
 const STRANGER: &str = "192.0.2.7";
 const OWN: &str = "127.0.0.1";
@@ -30,8 +29,7 @@ fn without_trace(message: &str) -> &str {
 /// The copies of alice and of joe's host, with LF line ends; `direct`: alice's copy did not pass through the queue.
 fn received(content: &str, verbs: &str, direct: bool) -> (String, String) {
     let world = World::new("relay.domains = [\"far.example\"]\nqueue.retry = \"1m\"");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     if !direct {
         world.block("alice");
     }

@@ -127,8 +127,7 @@ fn a_large_message_survives_any_mix_of_recipients_that_fail() {
         for to in [&[ALICE, FAR][..], &[BOB, FAR], &[ALICE, BOB], &[FAR, BOB, ALICE]] {
             for size in [300, 70_000, 131_072, 300_001] {
                 let world = World::new("rewrite.repair = false");
-                let host = Host::friendly();
-                world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+                let host = world.far_host();
                 blocked.iter().for_each(|user| block(&world.maildir(user)));
                 let text = content(size);
                 let reply = world.submit("x@y.example", to, &text);
@@ -156,8 +155,7 @@ fn a_large_message_survives_any_mix_of_recipients_that_fail() {
 #[test]
 fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     let world = World::new("");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     let text = content(5 << 20);
     let site = current(&world.site);
     let routed = |to: &&str| {

@@ -4,7 +4,6 @@ use crate::config::ListenerKind;
 use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::tests::world::*;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 const LIST: &str = "list@box.example";
 const FAR: &str = "joe@far.example";
@@ -34,16 +33,10 @@ fn rcpt(world: &World, to: &str) -> String {
     output.lines().nth(3).unwrap().to_owned()
 }
 
-fn far(world: &World) -> Arc<Host> {
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
-    host
-}
-
 #[test]
 fn one_recipient_becomes_several_here_and_elsewhere() {
     let world = world("list: alice, bob, joe@far.example, mia@far.example\nalice+x: bob");
-    let host = far(&world);
+    let host = world.far_host();
     world.accept("x@y.example", &[LIST]);
     world.pass();
     assert_eq!((world.queue(), world.mail("alice").len(), world.mail("bob").len()), (vec![], 1, 1));
@@ -66,7 +59,7 @@ fn one_recipient_becomes_several_here_and_elsewhere() {
 #[test]
 fn strangers_reach_by_an_alias_whom_they_could_not_reach_otherwise() {
     let world = world("list: joe@far.example");
-    let host = far(&world);
+    let host = world.far_host();
     for (to, reply) in [(LIST, "250 2.1.5 "), (FAR, "550 5.7.1 ")] {
         let input =
             format!("EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{to}>\r\nDATA\r\na: b\r\n\r\n.\r\n");
@@ -240,7 +233,7 @@ fn a_message_that_comes_back_to_its_alias_is_refused() {
 fn a_copy_whose_maildir_takes_none_now_is_tried_again_and_the_others_are_not() {
     for large in [false, true] {
         let world = world("list: alice, bob, joe@far.example\nbob: \\bob, alice");
-        let host = far(&world);
+        let host = world.far_host();
         world.block("bob");
         let text = format!("\n{}", "y\n".repeat(if large { 100_000 } else { 1 }));
         let reply = world.submit("x@y.example", &[LIST], &format!("Subject: x\n{text}"));
@@ -259,7 +252,7 @@ fn a_copy_whose_maildir_takes_none_now_is_tried_again_and_the_others_are_not() {
 #[test]
 fn all_admins_get_the_mail_of_root_and_the_notices() {
     let world = World::new("admin = [\"alice\", \"joe@far.example\"]");
-    let host = far(&world);
+    let host = world.far_host();
     for to in ["root@box.example", "postmaster@box.example"] {
         world.accept("x@y.example", &[to]);
         world.pass();

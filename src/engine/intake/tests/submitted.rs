@@ -7,7 +7,6 @@ use crate::engine::tests::world::*;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
-use std::sync::Arc;
 
 const ALICE: &str = "alice@box.example";
 const FAR: &str = "joe@far.example";
@@ -43,8 +42,7 @@ fn take(world: &World, is_own: bool, content: &str) -> Result<QueueId, Refusal> 
 /// Accepts a message; returns its id and the content of its two copies, without the trace fields.
 fn stored(config: &str, is_own: bool, content: &str) -> (QueueId, String) {
     let world = World::new(config);
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     take_log();
     let id = take(&world, is_own, content).unwrap();
     let [accepted] = take_events("accepted").try_into().unwrap();

@@ -10,8 +10,7 @@ const ALICE: &str = "alice@box.example";
 
 fn world() -> (World, Arc<Host>) {
     let world = World::new("queue.warn_after = 0");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 

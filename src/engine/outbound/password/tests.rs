@@ -2,17 +2,10 @@ use super::*;
 use crate::config::parse;
 use crate::mail::address::Domain;
 use crate::net::transport::Stopwatch;
+use crate::test_directory::TestDirectory;
 use std::os::unix::fs::PermissionsExt;
 
 const LONG: Duration = Duration::from_secs(20);
-
-/// A script, whose path is all that the command is.
-fn script(name: &str, text: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("pillarbox-password-{name}-{}", std::process::id()));
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-    path
-}
 
 fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
     let settings = parse(&format!("relay.password_command = {command:?}\n"), "f").unwrap();
@@ -20,30 +13,25 @@ fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
     super::of_command(command, commands.as_ref(), longest)
 }
 
-/// What the command says, or why it can't be used.
-fn said(name: &str, text: &str, longest: Duration) -> Result<String, String> {
-    let path = script(name, text);
-    // Another test may just have forked with the script open for writing.
-    let result = loop {
-        match of_command(path.to_str().unwrap(), longest) {
-            Err(error) if error.contains("Text file busy") => {}
-            result => break result,
-        }
-    };
-    std::fs::remove_file(&path).unwrap();
+/// What a script says, or why it can't be used.
+fn said(text: &str, longest: Duration) -> Result<String, String> {
+    let directory = TestDirectory::new();
+    let script = directory.file("script", text);
+    // The shell reads it. As a program it could be busy: another test forks while this one has it open for writing.
+    let result = of_command(&format!("/bin/sh {}", script.display()), longest);
     result.map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap())
 }
 
 #[test]
 fn a_command_that_goes_wrong_says_how() {
-    assert_eq!(said("good", "echo secret; echo more", LONG).as_deref(), Ok("secret\nmore\n"));
-    for (name, text, error) in [
-        ("code", "echo secret; exit 3", "exit status: 3"),
-        ("killed", "echo secret; kill -9 $$", "signal: 9 (SIGKILL)"),
-        ("much", "head -c 100000 /dev/zero; exit 0", "it prints more than 4 KiB"),
+    assert_eq!(said("echo secret; echo more", LONG).as_deref(), Ok("secret\nmore\n"));
+    for (text, error) in [
+        ("echo secret; exit 3", "exit status: 3"),
+        ("echo secret; kill -9 $$", "signal: 9 (SIGKILL)"),
+        ("head -c 100000 /dev/zero; exit 0", "it prints more than 4 KiB"),
     ] {
-        let said = said(name, text, LONG).unwrap_err();
-        assert!(said.ends_with(error) && !said.contains("secret"), "{name}: {said}");
+        let said = said(text, LONG).unwrap_err();
+        assert!(said.ends_with(error) && !said.contains("secret"), "{text}: {said}");
     }
     let missing = of_command("/nonexistent/pass show mail", LONG).unwrap_err();
     assert!(missing.starts_with("relay.password_command \"/nonexistent/pass\": No such file"), "{missing}");
@@ -53,14 +41,15 @@ fn a_command_that_goes_wrong_says_how() {
 fn a_command_that_hangs_is_ended_with_what_it_has_started() {
     let short = Duration::from_millis(150);
     let stopwatch = Stopwatch::start();
-    let left = std::env::temp_dir().join(format!("pillarbox-password-left-{}", std::process::id()));
-    for (name, text) in [
-        ("hangs", "sleep 60".to_owned()),
-        ("closes", "echo secret; exec >&-; sleep 60".to_owned()),
-        ("leaves", format!("echo secret; (sleep 1; touch {}) & wait", left.display())),
+    let directory = TestDirectory::new();
+    let left = directory.join("left");
+    for text in [
+        "sleep 60".to_owned(),
+        "echo secret; exec >&-; sleep 60".to_owned(),
+        format!("echo secret; (sleep 1; touch {}) & wait", left.display()),
     ] {
-        let said = said(name, &text, short).unwrap_err();
-        assert!(said.ends_with("it takes too long"), "{name}: {said}");
+        let said = said(&text, short).unwrap_err();
+        assert!(said.ends_with("it takes too long"), "{text}: {said}");
     }
     assert!(stopwatch.elapsed() < LONG);
     sys::thread::sleep(Duration::from_millis(1100));
@@ -76,7 +65,8 @@ fn a_command_is_words_and_nothing_else() {
 
 #[test]
 fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
-    let path = script("file", "");
+    let directory = TestDirectory::new();
+    let path = directory.secret("password", "");
     let site = |keys: &str| {
         let settings = parse(&format!("[relay]\n{keys}"), "f").unwrap();
         Site::new(settings, Domain::parse("box.example").unwrap(), None)

@@ -63,12 +63,14 @@ impl Provider {
 
 /// A world whose smarthost 127.0.0.10 takes tokens of the provider.
 pub fn world(more: &str) -> World {
-    let path = web_certificate();
-    World::new(&format!(
+    let place = World::place();
+    let path = place.file("web.pem", web_certificate());
+    let config = format!(
         "relay.smarthost = \"smtp://127.0.0.10\"\nrelay.username = \"{JOE}\"\nrelay.auth = \"xoauth2\"\n\
          relay.ca_file = {path:?}\noauth.client_id = \"box\"\noauth.token_url = \"https://{NAME}/token\"\n\
          oauth.device_url = \"https://{NAME}/device\"\n{more}"
-    ))
+    );
+    World::at(&config, place)
 }
 
 pub fn secret(text: &str) -> Secret {

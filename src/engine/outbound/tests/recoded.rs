@@ -89,9 +89,9 @@ fn what_may_not_be_touched_is_not() {
 
 #[test]
 fn the_signature_is_that_of_what_is_sent() {
-    let file = std::env::temp_dir().join(format!("pillarbox-recoded-{}.pem", std::process::id()));
+    let directory = TestDirectory::new();
     let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-    write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
+    let file = directory.secret("key.pem", key.private_key_to_pem_pkcs8().unwrap());
     let config = format!("[[dkim]]\ndomain = \"box.example\"\nselector = \"s\"\nkey = {file:?}\n");
     let (world, host) = world(&config, &["SIZE"]);
     let (_, content) = sent(&world, &host, &UMLAUT.replace("\n.\n", "\n..\n"));
@@ -106,5 +106,4 @@ fn the_signature_is_that_of_what_is_sent() {
     let again = signer.finish().unwrap();
     let hash = |text: &str| text.split("bh=").nth(1).unwrap().split(';').next().unwrap().to_owned();
     assert_eq!(hash(signature), hash(&again));
-    std::fs::remove_file(file).unwrap();
 }

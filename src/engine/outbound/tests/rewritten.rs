@@ -17,8 +17,7 @@ const FROM: &str = "rewrite.from = \"alerts@far.example\"\nrewrite.repair = fals
 
 fn world(config: &str) -> (World, Arc<Host>) {
     let world = World::new(config);
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -80,12 +79,11 @@ fn it_leaves_as_one_chunk() {
 
 #[test]
 fn the_signature_is_that_of_what_leaves() {
-    let file = std::env::temp_dir().join(format!("pillarbox-rewritten-{}.pem", std::process::id()));
+    let directory = TestDirectory::new();
     let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-    write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
+    let file = directory.secret("key.pem", key.private_key_to_pem_pkcs8().unwrap());
     let config = format!("{FROM}\n[[dkim]]\ndomain = \"far.example\"\nselector = \"s\"\nkey = {file:?}\n");
     let (world, host) = world(&config);
-    std::fs::remove_file(&file).unwrap();
     assert!(world.submit("root@box.example", &["joe@far.example"], MESSAGE).starts_with("250"));
     assert_eq!(world.pass(), None);
     let (_, left) = taken(&host).pop().unwrap();

@@ -4,35 +4,27 @@ use crate::engine::tests::world::*;
 use crate::mail::date::WallTime;
 use crate::rules::message::dkim::Signer;
 use crate::sys::clock::Clock;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A key, and the configuration with it.
+/// A key in a file, and the configuration with it.
 struct Key {
-    file: PathBuf,
+    _directory: TestDirectory,
     config: String,
 }
 
 impl Key {
-    fn new(name: &str) -> Self {
-        let file = std::env::temp_dir().join(format!("pillarbox-dkim-{name}-{}.pem", std::process::id()));
+    fn new() -> Self {
+        let directory = TestDirectory::new();
         let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-        write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
+        let file = directory.secret("key.pem", key.private_key_to_pem_pkcs8().unwrap());
         let config = format!("[[dkim]]\ndomain = \"box.example\"\nselector = \"s\"\nkey = {file:?}\n");
-        Self { file, config }
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
+        Self { _directory: directory, config }
     }
 }
 
 fn world(config: &str, key: &Key) -> (World, Arc<Host>) {
     let world = World::new(&format!("{config}\n{}", key.config));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -50,7 +42,7 @@ fn taken(host: &Host) -> Vec<String> {
 
 #[test]
 fn own_mail_is_signed_as_it_leaves() {
-    let key = Key::new("own");
+    let key = Key::new();
     let (world, host) = world("", &key);
     assert!(
         world.submit("root@box.example", &["joe@far.example", "ann@far.example"], MESSAGE).starts_with("250")
@@ -74,7 +66,7 @@ fn own_mail_is_signed_as_it_leaves() {
 /// A key signs for those who may relay: a stranger's mail for a domain that this host is backup for would look genuine.
 #[test]
 fn mail_of_strangers_and_of_other_domains_is_not_signed() {
-    let key = Key::new("stranger");
+    let key = Key::new();
     let strangers = "relay.trusted_networks = \"10.0.0.0/8\"\nrelay.domains = \"far.example\"";
     for (config, from, is_signed) in
         [("", "box.example", true), (strangers, "box.example", false), ("", "far.example", false)]
@@ -90,7 +82,7 @@ fn mail_of_strangers_and_of_other_domains_is_not_signed() {
 
 #[test]
 fn a_bounce_is_signed_and_what_can_not_be_signed_leaves_without() {
-    let key = Key::new("bounce");
+    let key = Key::new();
     let (world, host) = world("rewrite.repair = false", &key);
     world.net.domain(
         "bad.example",

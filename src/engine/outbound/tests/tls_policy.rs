@@ -11,7 +11,6 @@ use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -123,7 +122,6 @@ struct Scene {
     mx: TlsServer,
     https: TlsServer,
     policy: Arc<Mutex<String>>,
-    ca_file: PathBuf,
 }
 
 impl Scene {
@@ -132,15 +130,15 @@ impl Scene {
         let policy = Arc::new(Mutex::new(ENFORCE.to_owned()));
         let mx = TlsServer::mx(certified, starttls);
         let https = TlsServer::https("mta-sts.far.example", Arc::clone(&policy));
-        let file = format!("pillarbox-scene-{}-{}", std::process::id(), mx.address.port());
-        let ca_file = std::env::temp_dir().join(file);
-        std::fs::write(&ca_file, [&*mx.pem, &https.pem].concat()).unwrap();
-        let world = World::new(&format!("relay.ca_file = {ca_file:?}\nqueue.retry = \"1m\"\n{config}"));
+        let place = World::place();
+        let ca_file = place.file("anchors.pem", [&*mx.pem, &https.pem].concat());
+        let config = format!("relay.ca_file = {ca_file:?}\nqueue.retry = \"1m\"\n{config}");
+        let world = World::at(&config, place);
         world.net.domain("far.example", "192.0.2.1", Peer::Socket(mx.address));
         world.net.address("mta-sts.far.example", &["192.0.2.2"]);
         world.net.peer("192.0.2.2:443", Peer::Socket(https.address));
         take_log();
-        Self { world, mx, https, policy, ca_file }
+        Self { world, mx, https, policy }
     }
 
     fn announces(&self, id: &str) {
@@ -178,12 +176,6 @@ impl Scene {
                 find("event=paused ").unwrap_or_else(|| panic!("{log:#?}"))
             }
         }
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.ca_file);
     }
 }
 

@@ -99,24 +99,20 @@ fn a_provider_that_refuses_pauses_the_route_with_the_command_to_run() {
 
 #[test]
 fn a_command_is_asked_again_once() {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = std::env::temp_dir().join(format!("pillarbox-token-command-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let (script, count) = (directory.join("token"), directory.join("count"));
+    let directory = TestDirectory::new();
+    let count = directory.join("count");
     // It prints OLD, and from the second time on NEW.
     let text = format!(
-        "#!/bin/sh\necho x >> {0}\nif [ $(wc -l < {0}) = 1 ]; then echo OLD; else echo NEW; fi\n",
+        "echo x >> {0}\nif [ $(wc -l < {0}) = 1 ]; then echo OLD; else echo NEW; fi\n",
         count.display()
     );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let script = directory.file("token", text);
     for (right, left) in [("NEW", 0), ("OTHER", 1)] {
         let _ = std::fs::remove_file(&count);
-        let world = world(&format!("relay.password_command = {script:?}\n"));
+        let world = world(&format!("relay.password_command = \"/bin/sh {}\"\n", script.display()));
         let host = host(&world, right, false);
         world.accept("root@box.example", &["joe@far.example"]);
         world.pass();
         assert_eq!((world.queue().len(), auths(&host)), (left, 2), "{right}");
     }
-    std::fs::remove_dir_all(&directory).unwrap();
 }

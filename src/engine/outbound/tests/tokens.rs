@@ -108,8 +108,7 @@ fn a_refusal_for_good_is_told_and_not_asked_again_before_a_login() {
     assert!(events.contains(&format!("run: pillarbox login {JOE}")), "{events}");
     // Another secret of the client may be right.
     provider.now_says(|_| granted("A2", "R2", 60));
-    let secret = world.state().join("secret");
-    write_secret(&secret, b"s\n");
+    let secret = world.directory.secret("secret", b"s\n");
     let with_secret = format!("oauth.client_secret_file = {secret:?}\n");
     let other = super::provider::world(&with_secret);
     assert!(token(&other).unwrap_err().contains("no token yet"));
@@ -269,14 +268,10 @@ fn of_two_processes_one_asks_and_both_have_the_token() {
 
 #[test]
 fn a_client_with_its_own_credentials_needs_no_login_and_no_disk() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-client-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    let (path, certificate, key) =
-        (directory.join("secret"), directory.join("c.pem"), directory.join("k.pem"));
-    write_secret(&path, b"s&cret\n");
+    let directory = TestDirectory::new();
     let pair = crate::rules::accounts::oauth::assertion::tests::make_certificate();
-    fs::write(&certificate, &pair.0).unwrap();
-    write_secret(&key, &pair.1);
+    let path = directory.secret("secret", b"s&cret\n");
+    let (certificate, key) = (directory.file("c.pem", &pair.0), directory.secret("k.pem", &pair.1));
     for (keys, field_name) in [
         (format!("oauth.client_secret_file = {path:?}\n"), "client_secret"),
         (format!("oauth.certificate = {certificate:?}\noauth.key = {key:?}\n"), "client_assertion"),
@@ -303,7 +298,6 @@ fn a_client_with_its_own_credentials_needs_no_login_and_no_disk() {
         provider.take_asked();
         assert!(token(&world).is_err() && provider.take_asked().is_empty());
     }
-    fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

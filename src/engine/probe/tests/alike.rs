@@ -1,35 +1,8 @@
 //! Delivery, lists, the status, alarms and notices give the advice that a probe gives for the same failure.
 
 use super::probe::{FAR, probe, world};
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::tests::world::*;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
-use std::io;
-
-#[derive(Default)]
-struct Said(String);
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.0.push_str(std::str::from_utf8(octets).unwrap());
-        Ok(())
-    }
-
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        panic!("{line}")
-    }
-}
-
-fn ask(world: &World, line: &str) -> String {
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let mut said = Said::default();
-    let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.services, asker, &request, &mut said).unwrap(), 0, "{line}");
-    said.0
-}
 
 /// The text in one line, as notices fold it.
 fn unfolded(text: &str) -> String {
@@ -64,12 +37,12 @@ fn a_pause_is_explained_alike_everywhere() {
         world.pass();
         let paused = take_events("paused").concat();
         assert!(paused.ends_with(&format!(" advice={:?}", hint)), "{paused}\n{hint}");
-        assert!(ask(&world, "queue").contains(&format!(". {hint})\n")), "{}", ask(&world, "queue"));
-        assert!(ask(&world, &format!("queue show {id}")).contains(&format!("\nadvice: {hint}\n")));
+        assert!(order(&world, "queue").contains(&format!(". {hint})\n")), "{}", order(&world, "queue"));
+        assert!(order(&world, &format!("queue show {id}")).contains(&format!("\nadvice: {hint}\n")));
         let json = format!("\"advice\":{hint:?}");
-        assert!(ask(&world, "queue --json").contains(&json), "{}", ask(&world, "queue --json"));
-        assert!(ask(&world, "status").contains(hint), "{}", ask(&world, "status"));
-        assert!(ask(&world, "status --json").contains(&json));
+        assert!(order(&world, "queue --json").contains(&json), "{}", order(&world, "queue --json"));
+        assert!(order(&world, "status").contains(hint), "{}", order(&world, "status"));
+        assert!(order(&world, "status --json").contains(&json));
         for _ in 0..5 {
             world.clock.advance(HOUR);
             world.pass();

@@ -15,7 +15,6 @@ use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
 use openssl::x509::X509;
 use std::net::{IpAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -210,10 +209,6 @@ const fn to(to: &'static str, broken: Broken) -> Broken {
     Broken { to, ..broken }
 }
 
-fn file(world: &World, name: &str) -> std::path::PathBuf {
-    world.state().parent().unwrap().join(name)
-}
-
 fn nothing(_: &World) {}
 
 fn walk(broken: &Broken) {
@@ -235,12 +230,7 @@ fn addresses_and_this_host_fail_at_their_steps() {
         to("gone", way("", nothing, "route", "No user has this name")),
         to(
             "loop",
-            way(
-                "",
-                |w| std::fs::write(file(w, "aliases"), "loop: l2\nl2: loop\n").unwrap(),
-                "route",
-                "form a loop",
-            ),
+            way("", |w| drop(w.directory.file("aliases", "loop: l2\nl2: loop\n")), "route", "form a loop"),
         ),
         to(
             "x@bad.example",
@@ -448,10 +438,8 @@ fn senders_and_recipients_fail_at_their_steps() {
 #[test]
 fn logins_fail_at_their_steps() {
     let secret = |w: &World, text: &str, mode: u32| {
-        std::fs::write(file(w, "password"), text).unwrap();
-        std::fs::set_permissions(file(w, "password"), PermissionsExt::from_mode(mode)).unwrap();
-        let path = file(w, "password").display().to_string();
-        w.reload(&format!("{SMART}relay.username = \"joe\"\nrelay.password_file = \"{path}\"\n"));
+        let path = w.directory.file_of_mode("password", text, mode);
+        w.reload(&format!("{SMART}relay.username = \"joe\"\nrelay.password_file = {path:?}\n"));
     };
     let passwords: [(&str, u32, &str); 2] = [("", 0o600, "first line"), ("x", 0o644, "chmod 600")];
     for (text, mode, words) in passwords {
@@ -581,7 +569,7 @@ fn a_name_that_the_host_does_not_like_is_told_with_and_without_a_login() {
 /// A server with TLS from the start; its certificate is also the trust anchor.
 fn tls_server(world: &World, name: &str, made: WallTime, newest: Option<SslVersion>) {
     let pem = self_signed::make(name, made).unwrap();
-    std::fs::write(file(world, "ca.pem"), &pem).unwrap();
+    world.directory.file("ca.pem", &pem);
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls_server()).unwrap();
     acceptor.set_private_key(&PKey::private_key_from_pem(&pem).unwrap()).unwrap();
     acceptor.set_certificate(&X509::from_pem(&pem).unwrap()).unwrap();
@@ -631,7 +619,7 @@ fn tls_fails_at_its_steps() {
         ("smart.example", WallTime(now().wall.0 + year), "the clock", None),
     ] {
         let world = world("");
-        let ca = file(&world, "ca.pem").display().to_string();
+        let ca = world.directory.join("ca.pem").display().to_string();
         world.reload(&format!("{SMARTHOST}relay.ca_file = \"{ca}\"\n"));
         tls_server(&world, name, made, None);
         let (steps, failures) = probe(&world, FAR);
@@ -696,8 +684,8 @@ fn what_receivers_look_at_fails_at_its_steps() {
     }
     let world = world("");
     let key = PKey::generate_ed25519().unwrap();
-    write_secret(&file(&world, "key"), &key.private_key_to_pem_pkcs8().unwrap());
-    world.reload(&KEY.replace("KEY", &file(&world, "key").display().to_string()));
+    let file = world.directory.secret("key", key.private_key_to_pem_pkcs8().unwrap());
+    world.reload(&KEY.replace("KEY", &file.display().to_string()));
     texts(&world.net, "_dmarc.box.example", Rtype::TXT, &["v=DMARC1; p=reject"]);
     texts(&world.net, "box.example", Rtype::TXT, &[]);
     for (record, expected) in

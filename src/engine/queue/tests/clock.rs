@@ -4,6 +4,7 @@ use crate::engine::tests::world::*;
 use crate::rules::pacing::downtime::Uplink;
 use crate::store::state_file::line::CLOCK;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const YEAR: i64 = 31_536_000;
@@ -217,24 +218,32 @@ fn without_the_saved_clock_mail_lives_longer_but_not_for_ever() {
 #[test]
 fn a_schedule_follows_a_clock_that_is_set_back() {
     let world = World::new("queue.schedule = \"0 * * * *\"");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     world.clock.jump(4 * YEAR);
     let forwarder = Arc::clone(&world.forwarder);
-    let thread = std::thread::spawn(move || forwarder.run(&|_, _| ()));
-    let look = || {
-        // Any change wakes the forwarder, and it looks at the clocks.
-        world.manager.index.worker_ended(&crate::engine::queue::index::Hop::Local);
-        std::thread::sleep(Duration::from_millis(2));
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rounds);
+    let count = move |_: &_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
     };
-    (0..20).for_each(|_| look());
+    let thread = std::thread::spawn(move || forwarder.run(&count));
+    // A round may have begun before; the next one looks at the clocks, and has ended when a third one begins.
+    let look = || {
+        let enough = rounds.load(Ordering::SeqCst) + 3;
+        while rounds.load(Ordering::SeqCst) < enough {
+            // Any change wakes the forwarder.
+            world.manager.index.worker_ended(&crate::engine::queue::index::Hop::Local);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    look();
     world.accept("alice@box.example", &["joe@far.example"]);
-    (0..20).for_each(|_| look());
+    look();
     assert_eq!(host.count(), 0, "it has not fired yet");
     world.clock.jump(-4 * YEAR);
-    (0..20).for_each(|_| look());
+    look();
     world.clock.advance(HOUR);
-    for _ in 0..1000 {
+    for _ in 0..5000 {
         look();
         if world.queue().is_empty() {
             break;

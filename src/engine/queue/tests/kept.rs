@@ -1,39 +1,12 @@
 //! Mail to `admin` that cannot be delivered: it is held with its reason, regardless of the host and the step that
 //! refuse it.
 
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::tests::world::*;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
-use std::io;
 use std::sync::Arc;
 
 pub(super) const ADMIN: &str = "admin = \"boss@far.example\"\n";
-
-#[derive(Default)]
-struct Said(String);
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.0.push_str(std::str::from_utf8(octets).unwrap());
-        Ok(())
-    }
-
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        self.output(line.as_bytes())
-    }
-}
-
-/// Asks as root; exit code, and answer with errors.
-pub(super) fn ask(world: &World, line: &str) -> (u8, String) {
-    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let mut said = Said::default();
-    let asker = Asker { rights: PeerRights::All, uid: 0 };
-    (answer(&world.services, asker, &request, &mut said).unwrap(), said.0)
-}
 
 /// A host whose admin is at far.example, which refuses all mail with the given reply.
 fn world(config: &str, at: Stage, refusal: &'static str) -> (World, Arc<Host>) {

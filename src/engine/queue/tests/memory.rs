@@ -1,6 +1,6 @@
 //! `queue.storage = "memory-first"`: what lies in memory, and when it moves to the disk.
 
-use super::kept::{ADMIN, ask};
+use super::kept::ADMIN;
 use crate::engine::host::site::current;
 use crate::engine::queue::saving::MemoryFacts;
 use crate::engine::tests::world::*;

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`clock`] | the clocks, which only a test moves |
+//! | [`operator`] | who asks for the status, and gives orders |
 //! | [`recorder`] | the log lines of the test's thread |
 //! | [`script`] | a scripted MX host, as tests set it up |
 //! | [`host`] | a connection to a scripted host |
@@ -15,6 +16,7 @@
 mod clock;
 mod host;
 mod net;
+mod operator;
 mod recorder;
 mod script;
 mod server;
@@ -22,6 +24,7 @@ mod web;
 
 pub use clock::*;
 pub use net::*;
+pub use operator::*;
 pub use recorder::*;
 pub use script::*;
 pub use server::*;
@@ -53,15 +56,16 @@ use crate::net::transport::Transport;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{EntrySummary, Queue};
 use crate::sys::lock::Lock;
+pub use crate::test_directory::TestDirectory;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// One pillarbox, its clock and its network.
 pub struct World {
-    directory: PathBuf,
+    pub directory: Arc<TestDirectory>,
     pub clock: FakeClock,
     pub net: Arc<Net>,
     pub site: SiteHandle,
@@ -73,14 +77,6 @@ pub struct World {
     stream: Arc<TcpStream>,
     name: &'static str,
     config: String,
-    /// The directory is removed with this world; a restart passes the duty on.
-    owns_directory: bool,
-}
-
-/// Writes a file of mode 0600, as secrets must have.
-pub fn write_secret(path: &Path, octets: &[u8]) {
-    std::fs::write(path, octets).unwrap();
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 pub const NAME: &str = "box.example";
@@ -92,24 +88,35 @@ impl World {
     }
 
     pub fn named(name: &'static str, config: &str) -> Self {
-        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        Self::start(name, config, Self::place())
+    }
+
+    /// As [`Self::new`], in a directory of [`Self::place`], which has the files that `config` names.
+    pub fn at(config: &str, directory: TestDirectory) -> Self {
+        Self::start(NAME, config, directory)
+    }
+
+    /// A directory for a world, in memory if possible.
+    pub fn place() -> TestDirectory {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { TestDirectory::below(memory) } else { TestDirectory::new() }
+    }
+
+    fn start(name: &'static str, config: &str, directory: TestDirectory) -> Self {
         static LOGGER: Once = Once::new();
         LOGGER.call_once(|| {
             log::set_boxed_logger(Box::new(Recorder)).unwrap();
             log::set_max_level(::log::LevelFilter::Info);
         });
-        let base = Path::new("/dev/shm");
-        let base = if base.is_dir() { base.to_owned() } else { std::env::temp_dir() };
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let directory = base.join(format!("pillarbox-world-{}-{number}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
+        // With one thread (`--test-threads=1`), the lines of the test before are still there.
+        take_log();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        Self::build(directory, FakeClock::new(), Arc::new(Net::default()), name, config, stream)
+        Self::build(Arc::new(directory), FakeClock::new(), Arc::new(Net::default()), name, config, stream)
     }
 
     fn build(
-        directory: PathBuf,
+        directory: Arc<TestDirectory>,
         clock: FakeClock,
         net: Arc<Net>,
         name: &'static str,
@@ -160,14 +167,13 @@ impl World {
             stream,
             name,
             config: config.to_owned(),
-            owns_directory: true,
         }
     }
 
     /// Drops the engine and opens the same state again, as after a crash: unwritten state is lost.
-    pub fn restart(mut self) -> Self {
-        self.owns_directory = false;
-        let (directory, clock, net) = (self.directory.clone(), self.clock.clone(), Arc::clone(&self.net));
+    pub fn restart(self) -> Self {
+        let (directory, clock, net) =
+            (Arc::clone(&self.directory), self.clock.clone(), Arc::clone(&self.net));
         let (name, config, stream) = (self.name, self.config.clone(), Arc::clone(&self.stream));
         drop(self);
         Self::build(directory, clock, net, name, &config, stream)
@@ -203,6 +209,13 @@ impl World {
     pub fn block(&self, user: &str) {
         std::fs::create_dir_all(self.maildir("")).unwrap();
         std::os::unix::fs::symlink("/nowhere", self.maildir(user)).unwrap();
+    }
+
+    /// A host that takes all mail for `far.example`, until it is told otherwise.
+    pub fn far_host(&self) -> Arc<Host> {
+        let host = Host::friendly();
+        self.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+        host
     }
 
     /// The server of this world.
@@ -331,12 +344,4 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
     let dkim = crate::engine::host::dkim_keys::load(&settings).unwrap();
     let commands = Commands::start(Path::new("/nonexistent"), &settings).unwrap().map(Arc::new);
     Site { dkim, commands, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if self.owns_directory {
-            let _ = std::fs::remove_dir_all(&self.directory);
-        }
-    }
 }

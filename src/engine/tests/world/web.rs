@@ -9,7 +9,6 @@ use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -19,21 +18,13 @@ pub const WEB_NAME: &str = "login.test";
 /// What a web server answers: a status line with further fields, and the body. `None`: it closes the connection.
 pub type Answer = Option<(&'static str, String)>;
 
-/// Key and certificate of every web server, in PEM, and the file with them.
-fn certificate() -> &'static (Vec<u8>, PathBuf) {
-    static MADE: OnceLock<(Vec<u8>, PathBuf)> = OnceLock::new();
-    MADE.get_or_init(|| {
+/// Key and certificate of every web server, in PEM.
+pub fn web_certificate() -> &'static [u8] {
+    static PEM: OnceLock<Vec<u8>> = OnceLock::new();
+    PEM.get_or_init(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let pem = self_signed::make(WEB_NAME, WallTime(now.as_micros().try_into().unwrap())).unwrap();
-        let path = std::env::temp_dir().join(format!("pillarbox-web-{}.pem", std::process::id()));
-        std::fs::write(&path, &pem).unwrap();
-        (pem, path)
+        self_signed::make(WEB_NAME, WallTime(now.as_micros().try_into().unwrap())).unwrap()
     })
-}
-
-/// The file with the certificate of every web server, for `relay.ca_file`.
-pub fn web_certificate() -> &'static PathBuf {
-    &certificate().1
 }
 
 /// Starts a web server, which the world knows by [`WEB_NAME`]. Its script gets the request line and the body.
@@ -42,8 +33,8 @@ pub fn serve_web(world: &World, mut script: impl FnMut(&str, &str) -> Answer + S
     world.net.address(WEB_NAME, &["127.0.0.50"]);
     world.net.peer("127.0.0.50:443", Peer::Socket(listener.local_addr().unwrap()));
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-    acceptor.set_private_key(&PKey::private_key_from_pem(&certificate().0).unwrap()).unwrap();
-    acceptor.set_certificate(&X509::from_pem(&certificate().0).unwrap()).unwrap();
+    acceptor.set_private_key(&PKey::private_key_from_pem(web_certificate()).unwrap()).unwrap();
+    acceptor.set_certificate(&X509::from_pem(web_certificate()).unwrap()).unwrap();
     let acceptor = acceptor.build();
     std::thread::spawn(move || {
         for stream in listener.incoming() {

@@ -35,26 +35,19 @@ enum Manner {
     Login(&'static str),
 }
 
-/// Certificate and password of the hosts by script.
-fn file(name: &str, content: &[u8]) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let path = std::env::temp_dir().join(format!("pillarbox-answers-{}-{name}", std::process::id()));
-    std::fs::write(&path, content).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    path
-}
-
 impl Manner {
     fn world(self, host: &Arc<Host>) -> World {
+        let place = World::place();
         let config = match self {
             Self::Mx(_) => String::new(),
             Self::Tls => {
-                format!("relay.tls = \"required\"\nrelay.ca_file = {:?}", file("pem", host_tls::pem()))
+                let ca_file = place.file("ca.pem", host_tls::pem());
+                format!("relay.tls = \"required\"\nrelay.ca_file = {ca_file:?}")
             }
             Self::Login(mechanism) => format!(
                 "relay.smarthost = \"smtp://127.0.0.8\"\nrelay.username = \"joe\"\n\
                  relay.auth = \"{mechanism}\"\nrelay.password_file = {:?}",
-                file("password", b"secret\n")
+                place.secret("password", "secret\n")
             ),
         };
         *host.extensions.lock().unwrap() = match self {
@@ -62,7 +55,7 @@ impl Manner {
             Self::Tls => vec!["STARTTLS"],
             Self::Login(_) => vec!["AUTH PLAIN LOGIN"],
         };
-        let world = World::new(&config);
+        let world = World::at(&config, place);
         world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(host)));
         world.net.peer("127.0.0.8", Peer::Host(Arc::clone(host)));
         world
@@ -220,9 +213,6 @@ fn the_card_of_answers_holds_at_each_step() {
                 }
             }
         }
-    }
-    for name in ["pem", "password"] {
-        let _ = std::fs::remove_file(file(name, b""));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

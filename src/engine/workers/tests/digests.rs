@@ -1,17 +1,12 @@
 //! Storm control: what waits, what leaves when in one message, and that a crash loses none of it.
 
 use crate::engine::control::maildrop::Maildrop;
-use crate::engine::control::output::{Asker, Output};
-use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::tests::world::*;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
-use crate::protocol::request::Request;
-use crate::protocol::rights::PeerRights;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};
 use mail_parser::{MessageParser, MimeHeaders, PartType};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +17,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 
 fn world(more: &str) -> (World, Arc<Host>) {
     let world = World::new(&format!("{CONFIG}{more}"));
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     (world, host)
 }
 
@@ -77,28 +71,6 @@ fn arrived(host: &Host) -> Vec<usize> {
 
 fn count(host: &Host) -> usize {
     host.taken.lock().unwrap().len()
-}
-
-#[derive(Default)]
-struct Said(String);
-
-impl Output for Said {
-    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.0.push_str(&String::from_utf8_lossy(octets));
-        Ok(())
-    }
-
-    fn error(&mut self, line: &str) -> io::Result<()> {
-        self.0.push_str(line);
-        Ok(())
-    }
-}
-
-fn ask(world: &World, words: &[&str]) -> String {
-    let mut said = Said::default();
-    let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.services, asker, &Request::parse(words).unwrap(), &mut said).unwrap(), 0);
-    said.0
 }
 
 fn files(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
@@ -348,7 +320,7 @@ fn who_has_been_tried_alone_goes_on_alone() {
     world.pass();
     assert_eq!(world.queue()[0].progress[0].attempts, 1);
     let world = world.restart();
-    assert!(!ask(&world, &["queue"]).contains("waits for a digest"));
+    assert!(!order(&world, "queue").contains("waits for a digest"));
     host.now_says(|_, _| Say::Yes);
     storm(&world, 3..9);
     world.live(HOUR);
@@ -360,22 +332,22 @@ fn the_operator_sees_what_waits_and_moves_it() {
     let (world, host) = world("");
     storm(&world, 0..8);
     world.pass();
-    let list = ask(&world, &["queue"]);
+    let list = order(&world, "queue");
     assert_eq!(list.matches("(waits for a digest)\n").count(), 6, "{list}");
     let ids: Vec<String> = world.queue().iter().map(|summary| summary.id.to_string()).collect();
-    ask(&world, &["queue", "remove", &ids[0]]);
-    ask(&world, &["queue", "bounce", &ids[1]]);
-    ask(&world, &["queue", "hold", &ids[2]]);
+    order(&world, &format!("queue remove {}", ids[0]));
+    order(&world, &format!("queue bounce {}", ids[1]));
+    order(&world, &format!("queue hold {}", ids[2]));
     assert_eq!((world.mail("bob").len(), world.queue().len()), (1, 4));
-    ask(&world, &["queue", "flush", &ids[3]]);
+    order(&world, &format!("queue flush {}", ids[3]));
     world.pass();
     assert_eq!((arrived(&host), count(&host)), (vec![0, 1, 5, 6, 7], 3));
-    ask(&world, &["queue", "release", &ids[2]]);
+    order(&world, &format!("queue release {}", ids[2]));
     world.live(HOUR);
     assert_eq!((arrived(&host), count(&host), world.queue().len()), (vec![0, 1, 4, 5, 6, 7], 4, 0));
     // All of them, by the signal.
     storm(&world, 8..13);
-    ask(&world, &["queue", "flush"]);
+    order(&world, "queue flush");
     world.pass();
     assert_eq!(world.queue().len(), 0);
     assert_eq!(arrived(&host), [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
@@ -474,8 +446,7 @@ fn a_member_that_is_damaged_stops_no_digest() {
 #[test]
 fn who_waits_is_not_told_to_be_late() {
     let world = World::new("digest.after = 1\ndigest.window = \"1d\"\n");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     storm(&world, 0..4);
     world.live(DAY - MINUTE);
     assert_eq!((count(&host), world.mail("bob").len()), (1, 0));
@@ -490,11 +461,11 @@ fn a_flush_lets_the_digest_leave_past_the_schedule_and_a_metered_link() {
     storm(&world, 0..6);
     world.pass();
     assert_eq!(count(&host), 0);
-    ask(&world, &["queue", "flush"]);
+    order(&world, "queue flush");
     world.pass();
     assert_eq!((arrived(&host), count(&host), world.queue().len()), ((0..6).collect(), 3, 0));
     storm(&world, 6..7);
-    ask(&world, &["queue", "flush"]);
+    order(&world, "queue flush");
     world.pass();
     assert_eq!((count(&host), world.queue().len()), (4, 0), "one that leaves alone, too");
     // One that has gathered by itself waits for the schedule.
@@ -506,9 +477,9 @@ fn a_flush_lets_the_digest_leave_past_the_schedule_and_a_metered_link() {
     let (world, host) = self::world("");
     storm(&world, 0..6);
     world.pass();
-    ask(&world, &["link", "metered"]);
+    order(&world, "link metered");
     storm(&world, 6..7);
-    ask(&world, &["queue", "flush", &world.queue()[0].id.to_string()]);
+    order(&world, &format!("queue flush {}", world.queue()[0].id));
     world.pass();
     assert_eq!((arrived(&host), world.queue().len()), ((0..7).collect(), 0));
     storm(&world, 7..12);

@@ -216,8 +216,7 @@ fn two_boxes_pass_a_message_on() {
 #[test]
 fn a_schedule_holds_mail_until_it_fires_and_a_flush_overrides_it() {
     let world = World::new("queue.schedule = \"0 * * * *\"\nqueue.warn_after = 0");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     world.accept("alice@box.example", &["joe@far.example"]);
     assert_eq!(world.pass(), None);
     assert_eq!(host.count(), 0);

@@ -4,17 +4,12 @@ use crate::engine::tests::world::*;
 use crate::mail::base64;
 use std::sync::Arc;
 
-/// A password file, named in TOML.
-fn password(name: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let path = std::env::temp_dir().join(format!("pillarbox-logins-{}-{name}", std::process::id()));
-    std::fs::write(&path, format!("secret of {name}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    format!("password_file = {path:?}")
-}
-
-fn entry(host: u8, name: &str) -> String {
-    format!("{{ url = \"smtp://127.0.0.{host}\", username = \"{name}@{name}.example\", {} }}", password(name))
+/// A smarthost with a login in TOML, the password in a file.
+fn entry(place: &TestDirectory, host: u8, name: &str) -> String {
+    let file = place.secret(name, format!("secret of {name}\n"));
+    format!(
+        "{{ url = \"smtp://127.0.0.{host}\", username = \"{name}@{name}.example\", password_file = {file:?} }}"
+    )
 }
 
 /// A host that offers AUTH at 127.0.0.`last`.
@@ -41,11 +36,13 @@ fn mail_from(host: &Host) -> Vec<String> {
 
 #[test]
 fn the_next_smarthost_gets_its_own_login_and_never_that_of_another() {
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = [{}, {}, \"smtp://127.0.0.12\"]\n",
-        entry(10, "one"),
-        entry(11, "two")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 11, "two")
+    );
+    let world = World::at(&config, place);
     let (one, two, three) = (host(&world, 10), host(&world, 11), host(&world, 12));
     world.accept("root@box.example", &["joe@far.example"]);
     world.pass();
@@ -73,13 +70,15 @@ fn the_next_smarthost_gets_its_own_login_and_never_that_of_another() {
 
 #[test]
 fn a_sender_has_a_provider_of_its_own() {
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = {}\nrelay.routes = {{ \"near.example\" = \"smtp://127.0.0.13\" }}\n\
          relay.senders = {{ \"nas@shop.example\" = {}, \"@shop.example\" = {} }}\n",
-        entry(10, "one"),
-        entry(11, "two"),
-        entry(10, "three")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 11, "two"),
+        entry(&place, 10, "three")
+    );
+    let world = World::at(&config, place);
     let (one, two, near) = (host(&world, 10), host(&world, 11), host(&world, 13));
     world.accept("root@box.example", &["joe@far.example"]);
     world.accept("NAS@shop.example", &["joe@far.example"]);
@@ -102,11 +101,13 @@ fn a_sender_has_a_provider_of_its_own() {
 
 #[test]
 fn a_login_that_fails_holds_no_other_back_at_the_same_host() {
-    let world = World::new(&format!(
+    let place = World::place();
+    let config = format!(
         "relay.smarthost = {}\nrelay.senders = {{ \"@shop.example\" = {} }}\n",
-        entry(10, "one"),
-        entry(10, "two")
-    ));
+        entry(&place, 10, "one"),
+        entry(&place, 10, "two")
+    );
+    let world = World::at(&config, place);
     let one = host(&world, 10);
     let refused = base64::encode(b"\0two@two.example\0secret of two");
     one.now_says(move |at, line| match at {

@@ -220,8 +220,7 @@ fn smarthosts_are_tried_in_their_order() {
 #[test]
 fn one_connection_serves_many_messages() {
     let world = World::new("");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     for _ in 0..50 {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
@@ -248,8 +247,7 @@ fn a_peer_that_closes_after_each_message_gets_a_connection_for_each() {
 #[test]
 fn more_recipients_than_a_transaction_may_have_are_sent_in_several() {
     let world = World::new("limits.recipients = 1000");
-    let host = Host::friendly();
-    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let host = world.far_host();
     let to: Vec<String> = (0..250).map(|i| format!("user{i}@far.example")).collect();
     world.accept("alice@box.example", &to.iter().map(String::as_str).collect::<Vec<_>>());
     world.pass();
@@ -360,14 +358,12 @@ fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
 /// out.
 #[test]
 fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-refused-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join("password");
-    std::fs::write(&file, "wrong\n").unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let world = World::new(&format!(
+    let place = World::place();
+    let file = place.secret("password", "wrong\n");
+    let config = format!(
         "relay.smarthost = \"smtp://smart.example:25\"\nrelay.username = \"joe\"\nrelay.password_file = {file:?}"
-    ));
+    );
+    let world = World::at(&config, place);
     let host = Host::friendly();
     host.extensions.lock().unwrap().push("AUTH PLAIN");
     host.now_says(|at, _| if at == Stage::Auth(0) { reply("535 no") } else { Say::Yes });
@@ -379,5 +375,4 @@ fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
     assert_eq!(world.net.take_attempts(), ["127.0.0.8:25"]);
     let commands = host.commands.lock().unwrap().clone();
     assert_eq!(commands, ["EHLO box.example", "AUTH PLAIN AGpvZQB3cm9uZw==", "QUIT"]);
-    std::fs::remove_dir_all(directory).unwrap();
 }

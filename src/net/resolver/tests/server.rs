@@ -5,8 +5,8 @@ use domain::base::message_builder::{AnswerBuilder, StaticCompressor};
 use domain::base::name::Name;
 use domain::base::{Message, MessageBuilder, Rtype, Serial, Ttl};
 use domain::rdata;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -140,23 +140,14 @@ impl Server {
             let mut buffer = [0; 2048];
             while let Ok((octets, from)) = udp.recv_from(&mut buffer) {
                 for reply in serve(&buffer[..octets], false, from) {
-                    udp.send_to(&reply, from).unwrap();
+                    // Whoever has asked may be gone.
+                    let _ = udp.send_to(&reply, from);
                 }
             }
         });
         thread::spawn(move || {
-            while let Ok((mut stream, from)) = tcp.accept() {
-                let mut length = [0; 2];
-                stream.read_exact(&mut length).unwrap();
-                let mut message = vec![0; u16::from_be_bytes(length).into()];
-                stream.read_exact(&mut message).unwrap();
-                for reply in serve_tcp(&message, true, from) {
-                    let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
-                    // Cut into single octets where it is short, as a slow network does.
-                    for piece in [&length[..1], &length[1..], &reply] {
-                        stream.write_all(piece).unwrap();
-                    }
-                }
+            while let Ok((stream, from)) = tcp.accept() {
+                let _ = answer(stream, |message| serve_tcp(message, true, from));
             }
         });
         Self { address, count }
@@ -166,6 +157,23 @@ impl Server {
     pub fn queries(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
+}
+
+/// # Errors
+/// Whoever has asked is gone.
+fn answer(mut stream: TcpStream, serve: impl FnOnce(&[u8]) -> Vec<Vec<u8>>) -> io::Result<()> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut message)?;
+    for reply in serve(&message) {
+        let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
+        // Cut into single octets where it is short, as a slow network does.
+        for piece in [&length[..1], &length[1..], &reply] {
+            stream.write_all(piece)?;
+        }
+    }
+    Ok(())
 }
 
 /// UDP and TCP on the same free port.

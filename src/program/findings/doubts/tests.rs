@@ -5,9 +5,7 @@ use super::super::report::CheckReport;
 use super::lacks_home;
 use crate::rules::routing::route::{LocalUser, SystemAccount};
 use crate::sys::user::ProcessUser;
-use std::fs::{Permissions, create_dir_all, remove_dir_all, set_permissions, write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use crate::test_directory::TestDirectory;
 
 const SMART: &str = "relay.smarthost = \"smtp://smart.example\"\n";
 const HASH: &str =
@@ -16,18 +14,15 @@ const HASH: &str =
 /// How each line begins, and words in it.
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
-struct Place(PathBuf);
+struct Place(TestDirectory);
 
 impl Place {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pillarbox-doubts-{test}-{}", std::process::id()));
-        create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(TestDirectory::new())
     }
 
     fn file(&self, name: &str, octets: &[u8], mode: u32) {
-        write(self.0.join(name), octets).unwrap();
-        set_permissions(self.0.join(name), Permissions::from_mode(mode)).unwrap();
+        self.0.file_of_mode(name, octets, mode);
     }
 
     /// Checks a configuration for a box that is named like the mail domain, with one user; `keys` begin in line 7. Gives
@@ -60,12 +55,6 @@ impl Place {
             examine(&self.0.join("f"), &started_as, &|_| user.clone(), &|_| true);
         let lines = warnings.iter().map(|it| format!("warning: {it}"));
         lines.chain(problems.iter().map(ToString::to_string)).map(|it| it.replace(&d, "D")).collect()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = remove_dir_all(&self.0);
     }
 }
 
@@ -185,7 +174,7 @@ fn what_would_lose_the_first_alert_is_told() {
             &[("D/f:7:7: ", "did you mean \"domains\"? `domain` belongs to [rewrite]")],
         ),
     ];
-    let place = Place::new("reported");
+    let place = Place::new();
     for (aliases, keys, expected) in rows {
         place.file("aliases", aliases.as_bytes(), 0o644);
         assert_told(&place.check(keys, Some(ProcessUser::own())), expected, &format!("{aliases}{keys}"));
@@ -201,7 +190,7 @@ fn what_files_hold_is_looked_at() {
     let login = format!(
         "{SMART}relay.username = \"joe\"\nrelay.password_file = \"D/password\"\nrewrite.from = \"a@b.example\"\n"
     );
-    let place = Place::new("files");
+    let place = Place::new();
     place.file("aliases", b"", 0o644);
     let rows: &[(&[u8], Lines<'_>)] = &[
         (b"secret\n", &[]),
@@ -257,7 +246,7 @@ fn what_files_hold_is_looked_at() {
 
 #[test]
 fn one_problem_hides_no_other() {
-    let place = Place::new("all");
+    let place = Place::new();
     place.file("aliases", b"nocolon\na: a2\na2: a\n", 0o644);
     place.file("users", b"nocolon\n", 0o644);
     place.file("password", b"\n", 0o600);
@@ -291,7 +280,7 @@ fn one_problem_hides_no_other() {
 
 #[test]
 fn tokens_that_nobody_uses_or_has_fetched_are_told() {
-    let place = Place::new("tokens");
+    let place = Place::new();
     place.file("aliases", b"", 0o644);
     let oauth = "oauth.provider = \"microsoft\"\noauth.client_id = \"x\"\n";
     let told = |keys: &str| -> Vec<String> {
@@ -320,7 +309,7 @@ fn a_user_whose_home_is_missing_has_no_mailbox() {
 
 #[test]
 fn a_sign_of_life_that_nobody_would_read_is_told() {
-    let place = Place::new("heartbeat");
+    let place = Place::new();
     place.file("aliases", b"", 0o644);
     let every = "heartbeat.every = \"7d\"\n";
     let said = |keys: &str| {

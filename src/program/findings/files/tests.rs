@@ -2,18 +2,12 @@
 
 use super::*;
 use crate::config::parse;
-use std::fs::{Permissions, create_dir_all, set_permissions, write};
+use crate::test_directory::TestDirectory;
+use std::fs::{Permissions, create_dir_all, set_permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 fn account(uid: u32, groups: &[u32]) -> ProcessUser {
     ProcessUser { name: format!("u{uid}"), uid, groups: groups.to_vec() }
-}
-
-fn directory_for(test: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("pillarbox-files-{test}-{}", std::process::id()));
-    create_dir_all(&path).unwrap();
-    path
 }
 
 fn chmod(path: &Path, mode: u32) {
@@ -37,7 +31,7 @@ fn reported(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
 
 #[test]
 fn missing_directories_are_fine_where_they_can_be_made() {
-    let root = directory_for("missing");
+    let root = TestDirectory::new();
     chmod(&root, 0o777);
     assert_eq!(reported(&root, "", &account(0, &[0])), [""; 0]);
     assert_eq!(reported(&root, "", &account(4_000_000, &[])), [""; 0]);
@@ -61,15 +55,14 @@ fn missing_directories_are_fine_where_they_can_be_made() {
             maildir,
         ]
     );
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn a_state_that_nobody_can_make_is_told() {
-    let root = directory_for("nobody");
+    let root = TestDirectory::new();
     let d = root.display();
     std::os::unix::fs::symlink(root.join("gone"), root.join("link")).unwrap();
-    write(root.join("file"), "").unwrap();
+    root.file("file", "");
     for (state, why) in [
         ("/proc/pillarbox".to_owned(), "can't be made: nobody can write to the file system of \"/proc\""),
         ("/sys/a/b".to_owned(), "can't be made: nobody can write to the file system of \"/sys\""),
@@ -83,12 +76,11 @@ fn a_state_that_nobody_can_make_is_told() {
         assert!(found.contains(why) && found.is_empty() == why.is_empty(), "{state}: {found}");
         assert!(why.is_empty() || found.contains("; "), "{state}: {found}");
     }
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn rights_go_by_owner_then_group_then_others() {
-    let root = directory_for("rights");
+    let root = TestDirectory::new();
     let metadata = std::fs::metadata(&root).unwrap();
     let (owner, group) = (account(metadata.uid(), &[]), account(4_000_000, &[metadata.gid()]));
     let other = account(4_000_000, &[4_000_001]);
@@ -109,15 +101,14 @@ fn rights_go_by_owner_then_group_then_others() {
             "{mode:o}"
         );
     }
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn what_is_of_the_wrong_kind_is_named() {
-    let root = directory_for("kind");
-    write(root.join("state"), "").unwrap();
+    let root = TestDirectory::new();
+    root.file("state", "");
     create_dir_all(root.join("run/c.sock")).unwrap();
-    write(root.join("mail"), "").unwrap();
+    root.file("mail", "");
     assert_eq!(
         reported(&root, "", &account(0, &[0])),
         [
@@ -126,12 +117,11 @@ fn what_is_of_the_wrong_kind_is_named() {
             "f: \"D/mail\" is not a directory; name another",
         ]
     );
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn homes_may_belong_to_others_and_users_must_exist() {
-    let root = directory_for("homes");
+    let root = TestDirectory::new();
     chmod(&root, 0o777);
     let text = "local.maildir = \"{home}/Maildir\"\nstate = \"/tmp\"\ncontrol = \"/tmp/c\"\n";
     let check = |text: &str, uid| {
@@ -149,33 +139,30 @@ fn homes_may_belong_to_others_and_users_must_exist() {
             "f: user \"nobody-here\" does not exist; make it (useradd --system --user-group --no-create-home nobody-here), or name another"
         ]
     );
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn a_secret_is_closed_to_others() {
-    let root = directory_for("secret");
+    let root = TestDirectory::new();
     let file = root.join("password");
     assert!(secret_file::check(&file).unwrap_err().contains("can't be read"));
-    write(&file, "x").unwrap();
+    root.file("password", "x");
     for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false), (0o601, false)] {
         chmod(&file, mode);
         assert_eq!(secret_file::check(&file).is_ok(), good, "{mode:o}");
     }
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn what_is_read_again_must_be_there_for_the_user() {
-    let root = directory_for("read-again");
+    let root = TestDirectory::new();
     chmod(&root, 0o755);
     let owner = std::fs::metadata(&root).unwrap();
     let (user, stranger) = (account(4_000_000, &[owner.gid()]), account(4_000_000, &[]));
     let wrong = |name: &str, mode: u32, who: &ProcessUser, is_set: bool| {
         let path = root.join(name);
         if mode > 0 {
-            write(&path, "x").unwrap();
-            chmod(&path, mode);
+            root.file_of_mode(name, "x", mode);
         }
         let mut settings = Settings::default();
         settings.auth.users = (name == "users").then(|| path.clone());
@@ -203,12 +190,11 @@ fn what_is_read_again_must_be_there_for_the_user() {
     // The users file of the defaults may be missing, but not be open to others.
     assert_eq!(wrong("users", 0, &user, false), "");
     assert!(wrong("users", 0o644, &user, false).contains("others may use"));
-    std::fs::remove_dir_all(&root).unwrap();
 }
 
 #[test]
 fn the_key_is_for_the_user_and_for_no_others() {
-    let root = directory_for("tls");
+    let root = TestDirectory::new();
     chmod(&root, 0o777);
     std::fs::create_dir_all(root.join("pki")).unwrap();
     let d = root.display();
@@ -221,7 +207,7 @@ fn the_key_is_for_the_user_and_for_no_others() {
     };
     assert_eq!(reported(&root, &keys, &account(0, &[0])), [missing("chain"), missing("key")]);
     for name in ["chain", "key"] {
-        write(root.join("pki").join(name), "x").unwrap();
+        root.file(&format!("pki/{name}"), "x");
     }
     let metadata = std::fs::metadata(root.join("pki/key")).unwrap();
     let (group, stranger) = (account(4_000_000, &[metadata.gid()]), account(4_000_000, &[]));
@@ -256,5 +242,4 @@ fn the_key_is_for_the_user_and_for_no_others() {
     assert!(open.contains("others may use \"D/pki/chain\""), "{open}");
     assert!(closed.contains("can't read \"D/pki/key\" because of"), "{closed}");
     assert!(none.contains("\"D/pki/none\" can't be read"), "{none}");
-    std::fs::remove_dir_all(&root).unwrap();
 }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::program::setup::options::Options;
+use crate::test_directory::TestDirectory;
 use expect_test::expect_file;
 use std::fs::read_to_string;
 
@@ -179,11 +180,9 @@ fn a_value_that_does_not_fit_is_named() {
 /// `--set` replaces a line that is taken over; a sender that the lines name is not asked for.
 #[test]
 fn options_come_before_what_is_taken_over() {
-    let directory = std::env::temp_dir().join(format!("pillarbox-from-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join("ssmtp.conf");
-    std::fs::write(&file, "mailhub=a.example:587\nrewriteDomain=b.example\nAuthUser=c\nTLS_CA_FILE=/x.pem\n")
-        .unwrap();
+    let directory = TestDirectory::new();
+    let text = "mailhub=a.example:587\nrewriteDomain=b.example\nAuthUser=c\nTLS_CA_FILE=/x.pem\n";
+    let file = directory.file("ssmtp.conf", text);
     let words =
         ["--from", file.to_str().unwrap(), "--set", "relay.ca_file = \"\"", "--admin", "me@example.com"];
     let mut options = Options::read(&words.map(std::ffi::OsString::from)).unwrap();
@@ -191,5 +190,4 @@ fn options_come_before_what_is_taken_over() {
     assert_eq!(extra, "rewrite.domain = \"b.example\"\nrelay.ca_file = \"\"\n");
     let found = ["admin", "smarthost", "username"].map(|name| options.value(name).unwrap().to_owned());
     assert_eq!(found, ["me@example.com", "a.example:587", "c"]);
-    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -1,6 +1,6 @@
-use super::super::super::test_directory::TestDirectory;
 use super::super::*;
 use super::LOCK_MAX_AGE_SECONDS;
+use crate::test_directory::TestDirectory;
 use rustix::fs::Mode;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,11 +1,11 @@
 //! The queue in memory, and each moment of the move to the disk at which a process may end.
 
-use super::super::super::test_directory::TestDirectory;
 use super::super::journal::tests::{at, deferred, delivered, record};
 use super::super::*;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::store::ErrorKind;
+use crate::test_directory::TestDirectory;
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
