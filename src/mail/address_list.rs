@@ -118,7 +118,7 @@ pub struct AddressList {
     /// A comma was missing and has been assumed.
     pub lacks_commas: bool,
     /// A strict parser finds other addresses, or fails: `;` in place of a comma, a group without an end, `mailto:`,
-    /// quotes or invisible characters around an address.
+    /// quotes or invisible characters around an address, brackets or open quotes in a display name.
     pub is_sloppy: bool,
     /// Where parsing stopped: behind more than [`ADDRESSES_MAX`] addresses, or at the end.
     pub end: usize,
@@ -154,10 +154,34 @@ fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
         let is_ours = |octet: &u8| octet.is_ascii_whitespace() || b",;:<>()".contains(octet);
         !(before.is_none_or(is_ours) && behind.is_none_or(is_ours))
     };
+    let is_odd_name = |span: &AddressSpan| {
+        let is_comment = span.name.start.checked_sub(1).and_then(|at| value.get(at)) == Some(&b'(');
+        !is_comment && !is_phrase(value.get(span.name.clone()).unwrap_or_default())
+    };
     let is_unseen = |c: char| !c.is_ascii() && (c.is_whitespace() || is_invisible(c));
-    addresses.iter().any(is_quoted)
+    addresses.iter().any(|span| is_quoted(span) || is_odd_name(span))
         || text_of(value).contains(is_unseen)
         || value.windows(7).any(|word| word.eq_ignore_ascii_case(b"mailto:"))
+}
+
+/// Whether strict parsers read a display name as one: its quotes are closed, and no sign of an address is outside of them.
+fn is_phrase(name: &[u8]) -> bool {
+    let (mut octets, mut is_quoted, mut depth) = (name.iter(), false, 0_usize);
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'"' if depth == 0 => is_quoted = !is_quoted,
+            b'\\' if is_quoted || depth > 0 => drop(octets.next()),
+            b'(' if !is_quoted => depth += 1,
+            b')' if !is_quoted && depth > 0 => depth -= 1,
+            b')' | b'[' | b']' | b'\\' | b'@' | b':' | b';' | b',' | b'<' | b'>'
+                if !is_quoted && depth == 0 =>
+            {
+                return false;
+            }
+            _ => {}
+        }
+    }
+    !is_quoted && depth == 0
 }
 
 /// Removes quotes around several addresses: the quote behind the last of them is already removed.

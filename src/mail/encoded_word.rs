@@ -73,6 +73,13 @@ pub fn decode(word: &str) -> Option<String> {
     }
 }
 
+/// What a word means to a reader: what it encodes, or itself.
+#[must_use]
+pub fn meaning_of(word: &[u8]) -> String {
+    let text = text_of(word);
+    decode(&text).unwrap_or_else(|| text.into_owned())
+}
+
 fn unquote(text: &[u8]) -> Option<Vec<u8>> {
     let (mut octets, mut out) = (text.iter().copied(), Vec::new());
     while let Some(octet) = octets.next() {

@@ -225,7 +225,12 @@ fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed
     let Some((_, command, flag)) = NAMES.iter().find(|(name, ..)| called == *name) else {
         return parse(None, arguments);
     };
-    let arguments = flag.iter().map(OsString::from).chain(arguments);
+    // The mailq of other mailers is their sendmail, and monitors call `mailq -v` and `mailq -Ac`.
+    let is_of_sendmail = |word: &OsString| {
+        let word = word.as_encoded_bytes();
+        called == "mailq" && word.starts_with(b"-") && !word.get(1).is_none_or(|flag| b"-chV".contains(flag))
+    };
+    let arguments = flag.iter().map(OsString::from).chain(arguments).filter(|word| !is_of_sendmail(word));
     match row(command) {
         Some(row) if row.arguments == ArgumentStyle::Own => Ok(Parsed::Run(row, None, arguments.collect())),
         row => parse(row, arguments),

@@ -12,7 +12,8 @@
 //! | `run` | nothing: the daemon tries due messages anyway | one pass over the due messages |
 //! | `run --all` | the same as `flush` | one pass over all messages |
 //!
-//! `run` is for systems without a daemon, where cron starts it: it takes mail from the drop directory first.
+//! `run` is for systems without a daemon, where cron starts it: it takes mail from the drop directory first. The other words do
+//! not see that mail; without a daemon they say on standard error how much there is.
 
 use super::exit::{self, CommandFailure, finish};
 use super::privileges;
@@ -29,7 +30,7 @@ use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
 use crate::sys::journal;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -109,6 +110,7 @@ fn alone(
     Logger::new(settings.log.target, level).install();
     let (queue, drops) =
         privileges::open_state(&settings, None).map_err(|error| unopened(&error, no_daemon))?;
+    let dropped = drops.entries().map_or(0, Iterator::count);
     let hostname = host::name(settings.hostname.as_ref());
     let site = Site { commands, ..Site::new(settings, hostname, None) };
     let daemon = Daemon::new(site, queue, drops, agent.map(Arc::new));
@@ -120,6 +122,12 @@ fn alone(
     };
     if passes {
         daemon.take_drops();
+    } else if dropped > 0 {
+        // It has no id yet, so no list can show it.
+        let _ = writeln!(
+            io::stderr(),
+            "pillarbox: not taken yet from drop/: {dropped}; pillarbox queue run takes what is there"
+        );
     }
     let asker = Asker { rights: PeerRights::All, uid: rustix::process::getuid().as_raw() };
     let answered =

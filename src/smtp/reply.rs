@@ -171,10 +171,27 @@ fn split_status(code: u16, text: Cow<'_, str>) -> (Option<EnhancedStatus>, Cow<'
     }
 }
 
+/// Whether a text is a reply: it begins with three digits, and a blank or a hyphen after them. Reasons of this host may begin
+/// with the address of another one.
+#[must_use]
+pub fn is_reply(text: &str) -> bool {
+    let code = text.split([' ', '-']).next().unwrap_or_default();
+    code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_address_is_no_reply() {
+        assert!(is_reply("550 no") && is_reply("550-no") && is_reply("250"));
+        for text in ["", "192.0.2.1 offers no AUTH", "550.example offers no AUTH", "5500 no", "55", "connect"]
+        {
+            assert!(!is_reply(text), "{text}");
+        }
+    }
 
     fn parse(text: &str) -> Result<Option<Reply>, ReplyError> {
         let mut parser = ReplyParser::default();

@@ -133,6 +133,8 @@ fn credential(octets: &[u8]) -> Option<&str> {
     ((1..=CREDENTIAL_MAX_OCTETS).contains(&text.len()) && !text.contains('\0')).then_some(text)
 }
 
+const NO_CREDENTIALS: &str = "malformed name or password";
+
 /// What comes next.
 #[derive(Debug)]
 pub enum ExchangeStep {
@@ -140,6 +142,8 @@ pub enum ExchangeStep {
     Challenge(Reply, ServerExchange),
     /// The client has sent name and password.
     Done(Credentials),
+    /// Send this reply: what the client sent is no name and password.
+    Malformed(Reply),
     /// Send this reply; the exchange has failed.
     Failed(Reply),
 }
@@ -177,7 +181,7 @@ impl ServerExchange {
         match line {
             Line::Text(b"*") => failed(501, EnhancedStatus::SECURITY, "authentication cancelled"),
             Line::Text(text) => self.base64(text),
-            Line::Malformed => malformed(),
+            Line::Malformed => malformed(NO_CREDENTIALS),
             Line::TooLong => failed(500, EnhancedStatus::AUTH_LINE_TOO_LONG, "line too long"),
         }
     }
@@ -185,7 +189,7 @@ impl ServerExchange {
     fn base64(self, text: &[u8]) -> ExchangeStep {
         match base64::decode(text) {
             Some(response) => self.response(Secret::new(response)),
-            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "invalid base64"),
+            None => malformed("invalid base64"),
         }
     }
 
@@ -197,7 +201,7 @@ impl ServerExchange {
             }
             Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
         };
-        credentials.map_or_else(malformed, ExchangeStep::Done)
+        credentials.map_or_else(|| malformed(NO_CREDENTIALS), ExchangeStep::Done)
     }
 
     fn challenge(self) -> ExchangeStep {
@@ -228,8 +232,8 @@ pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
 }
 
-fn malformed() -> ExchangeStep {
-    failed(501, EnhancedStatus::SYNTAX_ERROR, "malformed name or password")
+fn malformed(text: &'static str) -> ExchangeStep {
+    ExchangeStep::Malformed(Reply::new(501, EnhancedStatus::SYNTAX_ERROR, text))
 }
 
 fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> ExchangeStep {

@@ -104,6 +104,12 @@ pub fn check_writable(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Why the queue below `state` takes no files; `None`: it takes them.
+#[must_use]
+pub fn unwritable(state: &Path) -> Option<io::Error> {
+    ["queue", "tmp"].iter().find_map(|name| check_writable(&state.join(name)).err())
+}
+
 fn octets_in(space: &StatVfs) -> u64 {
     // Btrfs and others make inodes on demand, and report 0 of 0.
     let no_inodes = space.f_files != 0 && space.f_favail == 0;

@@ -272,19 +272,24 @@ fn check_names_what_is_no_mailbox() {
     };
     assert_eq!(check(), (Some(0), String::new()));
     std::os::unix::fs::symlink("u", place.path("mail/link")).unwrap();
+    fs::create_dir(place.path("mail/half")).unwrap();
+    fs::write(place.path("mail/half/new"), "").unwrap();
     let pipe = place.path("mail/pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .unwrap();
     let (code, said) = check();
     assert_eq!(code, Some(78), "{said}");
-    for (name, flaw) in
-        [("link", "it is a link, which is not followed"), ("pipe", "it is neither a directory nor a file")]
-    {
+    for (name, flaw) in [
+        ("link", "it is a link, which is not followed"),
+        ("pipe", "it is neither a directory nor a file"),
+        ("half", "its tmp, new or cur is no directory"),
+    ] {
         let is_told =
             |line: &str| line.contains(&format!("mail for {name:?} has to wait")) && line.contains(flaw);
         assert!(said.lines().any(is_told), "{said}");
     }
-    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(said.lines().count(), 3, "{said}");
+    fs::remove_dir_all(place.path("mail/half")).unwrap();
     fs::remove_file(place.path("mail/link")).unwrap();
     fs::remove_file(pipe).unwrap();
     if rustix::process::geteuid().is_root() {

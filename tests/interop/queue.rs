@@ -81,10 +81,10 @@ fn monitors_and_programs_read_the_list() {
     // Called as mailq.
     let link = place.path("mailq");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pillarbox"), &link).unwrap();
-    assert_eq!(
-        reported(Command::new(&link).arg("-c").arg(place.path("pillarbox.toml"))),
-        (0, list, String::new())
-    );
+    for flags in [&[][..], &["-v"], &["-Ac"]] {
+        let called = reported(Command::new(&link).args(flags).arg("-c").arg(place.path("pillarbox.toml")));
+        assert_eq!(called, (0, list.clone(), String::new()), "{flags:?}");
+    }
     let json = place.write("json", &queue(&place, &["--json"]));
     let parsed = python(
         "import json, sys\nfor line in open(sys.argv[1]):\n  m = json.loads(line)\n  r = m['recipients'][0]\n  \

@@ -131,6 +131,16 @@ fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {
         for _ in 0..10 {
             feed(&place, Command::new(&sendmail).arg("u"), "Subject: x\n\nx\n");
         }
+        if round == 1 {
+            let mut list = Command::new(place.path("pillarbox"));
+            let output = list.arg("-c").arg(&config).arg("queue").output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(
+                (output.stdout.as_slice(), output.status.code()),
+                (&b"Mail queue is empty\n"[..], Some(0))
+            );
+            assert!(said.contains("not taken yet from drop/: 10; pillarbox queue run takes"), "{said}");
+        }
         let daemon = (round == 5).then(|| serve(&place));
         let runs = [start_run(), start_run(), start_run()];
         assert!(runs.into_iter().all(|mut run| run.wait().unwrap().success()), "{}", place.log());

@@ -28,7 +28,7 @@ use crate::rules::pacing::downtime::Uplink;
 use crate::rules::pacing::heartbeat::LastBeat;
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::MailParameters;
-use crate::store::{check_writable, free_space, has_room};
+use crate::store::{free_space, has_room, unwritable};
 use crate::sys;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn question_due(services: &Services, site: &Site, now: Now) -> Option<bool> {
 fn takes_mail(site: &Site) -> bool {
     let state = &site.settings.state;
     let free = free_space(state).is_ok_and(|free| has_room(free, site.settings.limits.free_space, 0));
-    free && ["queue", "tmp"].iter().all(|name| check_writable(&state.join(name)).is_ok())
+    free && unwritable(state).is_none()
 }
 
 /// Whether a mail is due. The first period begins when `every` is set, and again if the record cannot be true.

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | a certificate that ends, or can't be read | warning 10 days before, critical 3 days before | |
 //! | the token of a login | critical if somebody has to log in, warning if it has ended or will | yes |
-//! | the disk | warning below 5 times `limits.free_space`, critical below it | |
+//! | the disk | warning below 5 times `limits.free_space`, critical below it, or if it is read-only | |
 //! | messages in memory that can't be moved to the disk | critical | |
 //! | the queue: messages, size | warning from a half, critical from nine tenths | messages |
 //! | mail to `admin` that is kept; mailboxes that do not answer | critical | yes |
@@ -68,6 +68,8 @@ pub(super) struct Facts {
     /// The octets that are free for `state`, unless they cannot be known, and `limits.free_space`.
     pub room: Option<u64>,
     pub kept_free: u64,
+    /// Why the disk takes nothing, whatever room it has.
+    pub unwritable: Option<String>,
     /// `queue.max_size`; 0: no limit.
     pub max_octets: u64,
     /// What lies in memory, with `queue.storage = "memory-first"`.
@@ -200,6 +202,10 @@ fn unsaved(facts: &Facts, sees_all: bool) -> Option<Finding> {
 }
 
 fn room(facts: &Facts) -> Option<Finding> {
+    if let Some(why) = &facts.unwritable {
+        let text = format!("Nothing can be written to the disk with the queue: {}.", clean(why));
+        return Some(Finding::new(Level::Critical, text));
+    }
     let (room, kept) = (facts.room?, facts.kept_free);
     if room < kept {
         let text = format!(

@@ -32,6 +32,7 @@ use crate::mail::next_hop::Smarthost;
 use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::rules::advice::providers;
 use crate::rules::advice::step::Stage;
+use crate::smtp::reply::is_reply;
 use std::sync::Arc;
 
 /// A proposed smarthost.
@@ -109,7 +110,7 @@ fn depends_on_port(failure: &Step) -> bool {
     match failure.stage {
         Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Tls => true,
         // A text that begins with a reply code is a refusal; others say that the host offers no login.
-        Stage::Auth => !failure.text.starts_with(|c: char| c.is_ascii_digit()),
+        Stage::Auth => !is_reply(&failure.text),
         _ => false,
     }
 }

@@ -10,13 +10,14 @@
 //! | root | – | mail for root, or for root and postmaster, has no recipient |
 //! | `heartbeat.every` | – | nobody is named who would get its mail |
 //! | `admin`, `local.catch_all` | no such user, or one without a mailbox; the domain is refused | it leaves though its domain is local; it stays here |
+//! | `alarm.command`, `relay.password_command` | – | no such program |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.smarthost` | – | a port on which TLS begins in another way |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
 //! | `[oauth]` | – | no login takes a token; nobody has logged in yet, or the token is refused |
 //! | `relay.certificate`, `relay.fingerprint`, `relay.tls_name` | no smarthost; a key without its certificate | "external" without a certificate |
 //! | `relay.trusted_networks` | – | a network of strangers |
-//! | listeners | two overlap; no interface has the address | another program has the port |
+//! | listeners | two overlap; no interface has the address | another program has the port; nobody can log in |
 //!
 //! The most frequent loss: a box has the name of the mail domain, `example.com`, so that domain is local, but the mailbox of
 //! `admin = "me@example.com"` is at a provider. An address that the operator wrote and that no user here has leaves by the
@@ -28,7 +29,9 @@
 
 use super::files::place;
 use super::report::CheckReport;
-use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
+use crate::config::{
+    Addressee, ConfigProblem, FilePosition, Listener, ListenerAuth, ListenerKind, Places, is_like,
+};
 use crate::engine::host::routing::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
@@ -42,6 +45,7 @@ use crate::rules::routing::route::{Destination, LocalUser, LocalUsers, NoRoute, 
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 
 /// Shortest prefix of a trusted network, for IPv4 and IPv6: wider networks hold strangers.
 const PREFIX_MIN: (u8, u8) = (8, 16);
@@ -59,11 +63,13 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
         stand_in(site, places, (places.of("local", "catch_all"), catch_all), found);
     }
     aliases(site, found);
+    commands(site, places, found);
     tokens(site, places, found);
     login(site, places, found);
     ports(site, places, found);
     certificates(site, places, found);
     networks(site, places, found);
+    submission(site, places, found);
     listeners(site, places, found);
 }
 
@@ -211,6 +217,19 @@ fn cure(site: &Site) -> String {
     )
 }
 
+/// Commands that are not there, by their paths. One that is may still fail: it is not run.
+fn commands(site: &Site, places: &Places, found: &mut CheckReport) {
+    let (alarm, password) = (&site.settings.alarm.command, &site.settings.relay.password_command);
+    for (table, key, command) in [("alarm", "command", alarm), ("relay", "password_command", password)] {
+        let program = command.split_ascii_whitespace().next().filter(|word| word.starts_with('/'));
+        let Some(program) = program else { continue };
+        if !std::fs::metadata(program).is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0) {
+            let text = format!("there is no program {program:?}; write its path, and let it be executable");
+            found.warn(places.of(table, key), text);
+        }
+    }
+}
+
 /// Aliases that form a loop, lead to unknown users, or leave this host.
 fn aliases(site: &Site, found: &mut CheckReport) {
     let Some(path) = site.settings.local.aliases.as_deref() else { return };
@@ -326,6 +345,23 @@ fn networks(site: &Site, places: &Places, found: &mut CheckReport) {
             let text = format!("\"{network}\" lets strangers send by this host; write your own networks");
             found.warn(places.of("relay", "trusted_networks"), text);
         }
+    }
+}
+
+/// A listener where clients have to log in, and no file of users. (A file that the configuration names must exist.)
+fn submission(site: &Site, places: &Places, found: &mut CheckReport) {
+    let Some(users) = site.settings.auth.users.as_ref().filter(|users| !users.exists()) else { return };
+    let is_closed = |listener: &Listener| {
+        listener.auth == ListenerAuth::Users
+            && matches!(listener.kind, ListenerKind::Submission | ListenerKind::Submissions)
+    };
+    let place = site.settings.listeners.iter().position(is_closed).map(|i| places.nth("listener", "kind", i));
+    if let Some(place) = place.filter(|_| places.of("auth", "users").is_none()) {
+        let text = format!(
+            "nobody can log in, as there is no {}; write lines of pillarbox passwd NAME into it",
+            users.display()
+        );
+        found.warn(place, text);
     }
 }
 

@@ -26,6 +26,7 @@ use crate::program::remote::client::ask;
 use crate::protocol::request::{Change, Request, Selection};
 use crate::rules::advice::step::Stage;
 use crate::rules::pacing::downtime::Uplink;
+use crate::smtp::reply::is_reply;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::sys::lock::Lock;
@@ -121,7 +122,7 @@ impl Ended {
             "expired" => (Mark::Fail, Some(Class::Permanent), "given up"),
             _ => return None,
         };
-        let is_reply = reply.get(..3).is_some_and(|code| code.bytes().all(|b| b.is_ascii_digit()));
+        let is_reply = is_reply(&reply);
         let local = Diagnostic::local(EnhancedStatus::DELAYED, if is_reply { "" } else { &reply });
         let remote = (relay != "-" && relay != "local").then(|| host.to_owned());
         let reason = Diagnostic { remote, reply: is_reply.then(|| reply.clone()), ..local };

@@ -5,6 +5,7 @@
 //! | LF, CRLF | a line end | a line end |
 //! | bare CR | a space, so that it can't begin a field | a line end |
 //! | NUL | removed | kept: it may be half a character of UTF-16 |
+//! | a byte order mark (U+FEFF) at the start | removed | – |
 //! | first line `From …` | removed, as mailboxes put it there; `From :` is a field (RFC 5322 §4.5.2) | – |
 //! | a line that is no field | ends the header section; an empty line is added before it | kept |
 //!
@@ -187,8 +188,11 @@ impl MessageFilter {
 
     /// Decides about a complete line of the header section: separator, continuation, field, or the end of the section.
     fn end_line(&mut self, out: &mut Vec<u8>) {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
         let is_first = std::mem::replace(&mut self.is_first_line, false);
+        if is_first && line.starts_with("\u{feff}".as_bytes()) {
+            line.drain(.."\u{feff}".len());
+        }
         let is_continuation = line.starts_with(b" ") || line.starts_with(b"\t");
         if is_first && line.starts_with(b"From ") && split_field(&line).is_none() {
             // The separator of mailboxes: the next line is the first one.

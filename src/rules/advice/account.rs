@@ -42,7 +42,8 @@ pub(super) const ROWS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "not yet activated|not activated|activate your|credits exceeded|free accounts are for test|are for test purposes only|\
-         upgrade your plan",
+         upgrade your plan|insufficient credit|credit balance|not enough credit|no credits|out of credit|trial&expired|trial&ended|\
+         account&not yet verified|account&not verified|account&unverified",
         "The provider has not enabled this account for such mail: check its plan and state in the provider's console.",
     ),
     row(
@@ -69,7 +70,7 @@ pub(super) const ROWS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "^530|authentication required|authentication is required|requires auth|auth first|pop before|\
-         5.5.1&authentication|must authenticate|authenticate first|unauthenticated senders not allowed|not authenticated|smtp auth&required|please log in|\
+         5.5.1&authentication|authentication credentials invalid|must authenticate|authenticate first|unauthenticated senders not allowed|not authenticated|smtp auth&required|please log in|\
          5.7.57|5.7.3&authenticat",
         "The host requires a login: set relay.username and put the password into relay.password_file.",
     ),
@@ -103,7 +104,7 @@ pub(super) const ROWS: &[Hint] = &[
         About::Sender,
         "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|not owned by auth|\
          not allowed to send as|is not allowed to send:|not allowed to send from|not permitted to send|\
-         =sender address rejected|sender address is not|sender is not allowed|sender not allowed|from address is not|\
+         not allowed to send mail|not allowed to send email|=sender address rejected|sender address is not|sender is not allowed|sender not allowed|from address is not|\
          from header address must|from&must match|5.7.1&sender&permission|unauthorized sender|unauthenticated sender|\
          not authorized to send|not authorised to send|not authorized to use this sender|not authorized to perform|\
          must be same as|must be the same as|must equal authorized|from-address is not|sender denied|sender rejected|\
@@ -147,7 +148,8 @@ pub(super) const ROWS: &[Hint] = &[
          relay&limit exceeded|outgoing&limit|outgoing&quota|outbound&limit|outbound&quota|limit&per day|limit&per hour|\
          limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
          limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
-         account&exceeded&messages|messages exceeded|exceeded the max|tenant has exceeded|exceeded your messaging limits|\
+         account&exceeded&messages|messages exceeded|exceeded the max|too many&this hour|\
+         too many&today|too many&per hour|too many&per day|defers and failures per hour|tenant has exceeded|exceeded your messaging limits|\
          throttling failure&quota exceeded|=failure sending mail. try again later|\
          is not allowed to send: recipient limit exceeded",
         "The account has sent as much as it may: wait a day, or send fewer messages (digest, schedule).",

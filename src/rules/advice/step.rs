@@ -13,6 +13,7 @@
 
 use crate::mail::outcome::Diagnostic;
 use crate::smtp::client::Waiting;
+use crate::smtp::reply::is_reply;
 
 /// A step in the delivery of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,10 +154,8 @@ impl Stage {
         let text = reason.text.as_str();
         match &reason.reply {
             Some(reply) => Some(Waiting::named(text).map_or_else(|| Self::of_code(reply), Self::from)),
-            // A shared reason has the reply as its text.
-            None if text.get(..3).is_some_and(|code| code.bytes().all(|b| b.is_ascii_digit())) => {
-                Some(Self::of_code(text))
-            }
+            // A shared reason has the reply as its text. Our own words may begin with the address of a host.
+            None if is_reply(text) => Some(Self::of_code(text)),
             None => Self::awaited(text).or_else(|| Self::of_own_words(text)),
         }
     }
@@ -208,6 +207,13 @@ mod tests {
             ("connect to mx.far.example [192.0.2.1:25]: timed out", Stage::Connect),
             ("TLS with smart: self-signed certificate", Stage::Tls),
             ("smart does not offer STARTTLS, which is required for it", Stage::StartTls),
+            ("192.0.2.1 does not offer STARTTLS, which is required for it", Stage::StartTls),
+            (
+                "192.0.2.1 speaks no SMTP, waiting for the greeting: the line has no reply code",
+                Stage::Greeting,
+            ),
+            ("365.example offers no AUTH; is this its port for submission?", Stage::Auth),
+            ("550-5.7.1 no", Stage::Send),
             ("smart offers XOAUTH2 for AUTH, and none of them can be used here", Stage::Auth),
             ("no password for smart: /etc/pillarbox/password: No such file or directory", Stage::Password),
             ("the smarthost smart can't be resolved: failed to lookup address information", Stage::Address),

@@ -7,8 +7,9 @@
 //! | To | | `undisclosed-recipients:;` is added, if Cc is missing, too |
 //! | a second To or Cc | | merged into the first one (RFC 5322 §3.6) |
 //! | a second of another field that may occur once | | removed: the first one counts |
-//! | an empty field | | removed; an empty Subject is added at the end, if there is no other |
+//! | an empty field, a Message-ID without `<…>` | | removed; an empty Subject is added at the end, if there is no other |
 //! | To and Cc with `;` instead of commas, or without any | | written as they were read |
+//! | a From, Sender or Reply-To with a comma in its name | | the name gets quotes |
 //! | a bare address | | gets the domain of this host |
 //! | blanks before a colon | | removed |
 //!
@@ -58,7 +59,7 @@
 
 mod values;
 
-use self::values::{is_bare, is_empty, is_whole, tidied};
+use self::values::{is_bare, is_void, is_whole, named, tidied};
 use crate::mail::address::ReversePath;
 use crate::mail::address_list;
 use crate::mail::date::WallTime;
@@ -353,15 +354,16 @@ impl Repair {
     /// Passes on a complete held field, if it stays.
     fn judge(&mut self, field: Vec<u8>, out: &mut Vec<u8>) {
         let value = split_field(&field).map_or(&[][..], |(_, value)| value);
-        let treatment = FIELDS.get(self.row).map(|row| row.1);
-        if treatment != Some(Treatment::Resent) && is_empty(value) {
+        let (name, treatment) = FIELDS.get(self.row).map_or(("", Treatment::Note), |row| *row);
+        if treatment != Treatment::Resent && is_void(name, value) {
             self.has_empty_subject |= self.row == row_of(b"Subject");
             return;
         }
-        let is_list = treatment == Some(Treatment::List);
+        let is_list = treatment == Treatment::List;
         let field = match treatment {
-            Some(Treatment::Once) => field,
-            Some(Treatment::List) => self.qualified(&tidied(&field).unwrap_or(field)),
+            Treatment::Once => field,
+            Treatment::List => self.qualified(&tidied(&field).unwrap_or(field)),
+            Treatment::Author => self.qualified(&named(&field).unwrap_or(field)),
             _ => self.qualified(&field),
         };
         let value = split_field(&field).map_or(&[][..], |(_, value)| value);

@@ -25,6 +25,8 @@ pub enum LoginPolicy {
     WithinTls,
     /// In clear as well.
     Always,
+    /// In clear as well, and by any name and password: nothing is checked, not even their form.
+    Unchecked,
 }
 
 /// What a client may ask for, decided by its listener and its address.

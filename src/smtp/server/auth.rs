@@ -13,7 +13,7 @@ impl<R> ServerSession<R> {
         match self.access.logins {
             LoginPolicy::Never => false,
             LoginPolicy::WithinTls => self.is_secured,
-            LoginPolicy::Always => !self.must_start_tls(),
+            LoginPolicy::Always | LoginPolicy::Unchecked => !self.must_start_tls(),
         }
     }
 
@@ -71,22 +71,30 @@ impl<R> ServerSession<R> {
                 self.state = SessionState::LoggingIn(mechanism, exchange);
                 Action::Reply(reply)
             }
+            // Devices send an empty password, or names in Latin-1.
+            ExchangeStep::Done(_) | ExchangeStep::Malformed(_)
+                if self.access.logins == LoginPolicy::Unchecked =>
+            {
+                self.logged_in(String::new())
+            }
             ExchangeStep::Done(credentials) => {
                 self.state = SessionState::AskingLogin(credentials.name.clone());
                 Action::AskLogin(credentials, mechanism)
             }
-            ExchangeStep::Failed(reply) => self.reply(reply),
+            ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => self.reply(reply),
         }
+    }
+
+    fn logged_in(&mut self, name: String) -> Action<R> {
+        self.login = Some(name);
+        self.idle_commands = 0;
+        self.reply(accepted())
     }
 
     /// Takes the caller's decision about name and password.
     pub fn login_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
         match (std::mem::replace(&mut self.state, SessionState::Greeted), verdict) {
-            (SessionState::AskingLogin(name), Ok(())) => {
-                self.login = Some(name);
-                self.idle_commands = 0;
-                self.reply(accepted())
-            }
+            (SessionState::AskingLogin(name), Ok(())) => self.logged_in(name),
             (_, Ok(())) => self.reply(out_of_sequence("say AUTH first")),
             (_, Err(reply)) => self.reply(reply),
         }

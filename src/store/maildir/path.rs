@@ -175,6 +175,12 @@ impl MaildirPath {
             () if uid != 0 && metadata.uid() != uid && !is_open => {
                 Some("the directory belongs to another user")
             }
+            () if ["tmp", "new", "cur"].iter().any(|name| {
+                std::fs::symlink_metadata(self.path().join(name)).is_ok_and(|below| !below.is_dir())
+            }) =>
+            {
+                Some("its tmp, new or cur is no directory")
+            }
             () => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::engine::queue::index::{FailingHop, QueueFacts};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::{Now, WallTime};
 use crate::rules::advice::monitor::Level;
-use crate::store::free_space;
+use crate::store::{free_space, unwritable};
 use crate::sys::clock::utc_offset_seconds;
 use std::path::Path;
 use std::time::Duration;
@@ -54,6 +54,7 @@ pub(super) fn take(
             .collect(),
         unreached_switch: asked.and_then(|it| unreached(it, settings.heartbeat.interval, now.running)),
         room: free_space(&settings.state).ok(),
+        unwritable: unwritable(&settings.state).map(|error| error.to_string()),
         kept_free: settings.limits.free_space,
         max_octets: settings.queue.max_size,
         memory: manager.memory_facts(),

@@ -160,6 +160,16 @@ fn limits_are_told_before_they_are_reached() {
         (Level::Warning, Some("The disk with the queue is nearly full: 4.9 MiB are free"))
     );
     assert_eq!(first(&room((1 << 20) - 1, 1 << 20), &figures(0)).0, Level::Critical);
+    // The kernel mounts a card with bad blocks read-only.
+    let unwritable = Some("Read-only file system (os error 30)".to_owned());
+    let (level, text) = first(&Facts { unwritable, ..room(5 << 20, 1 << 20) }, &figures(0));
+    assert_eq!(
+        (level, text.as_str()),
+        (
+            Level::Critical,
+            "Nothing can be written to the disk with the queue: Read-only file system (os error 30)."
+        )
+    );
 }
 
 #[test]

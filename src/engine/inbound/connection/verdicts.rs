@@ -44,7 +44,7 @@ impl Connection<'_> {
             ListenerTls::Offer | ListenerTls::Off => StartTls::Never,
         };
         let logins = match self.service {
-            _ if self.takes_any_login() => LoginPolicy::Always,
+            _ if self.takes_any_login() => LoginPolicy::Unchecked,
             Service::Submission if is_loopback => LoginPolicy::Always,
             Service::Submission => LoginPolicy::WithinTls,
             Service::Smtp | Service::Lmtp => LoginPolicy::Never,
@@ -76,9 +76,6 @@ impl Connection<'_> {
         credentials: &Credentials,
         mechanism: ServerMechanism,
     ) -> Result<Result<(), Reply>, End> {
-        if self.takes_any_login() {
-            return Ok(Ok(()));
-        }
         self.flush()?;
         let wait = self.slot.login_wait(self.intake.clock.now().running);
         if !self.slot.pause(wait) {

@@ -110,3 +110,27 @@ fn any_login_is_for_trusted_networks_and_proves_nothing() {
         assert_eq!(take_events("accepted").iter().filter(|line| line.contains("unchecked")).count(), 0);
     }
 }
+
+/// Whatever they say: an empty name or password, another identity, octets that are no UTF-8, no base64 at all.
+#[test]
+fn any_login_is_any() {
+    let world = World::new("");
+    let listener = ListenerPolicy { auth: ListenerAuth::Any, ..ListenerPolicy::default() };
+    for lines in [
+        "AUTH PLAIN AGNhbQA=",
+        "AUTH PLAIN AAA=",
+        "AUTH PLAIN =",
+        "AUTH PLAIN eABjYW0AcHc=",
+        "AUTH PLAIN APwAeA==",
+        "AUTH PLAIN AGNhbQBwdw",
+        "AUTH PLAIN\r\n",
+        "AUTH LOGIN Y2Ft\r\n",
+        "AUTH LOGIN\r\n\r\n",
+        "AUTH LOGIN\r\ncam\r\ncam",
+    ] {
+        let output = world.session_by(listener, "127.0.0.1", &format!("HELO c\r\n{lines}\r\nQUIT\r\n"));
+        assert!(output.contains("\r\n235 2.7.0 ") && output.contains("\r\n221 "), "{lines:?}: {output}");
+    }
+    let output = world.session_by(listener, "127.0.0.1", "HELO c\r\nAUTH LOGIN\r\n*\r\nQUIT\r\n");
+    assert!(output.contains("\r\n501 5.7.0 "), "{output}");
+}

@@ -168,6 +168,20 @@ fn what_would_lose_the_first_alert_is_told() {
             "[[listener]]\naddress = [\"127.0.0.1:2587\", \"0.0.0.0:2587\"]\n",
             &[("D/f:8:11: \"0.0.0.0:2587\" and \"127.0.0.1:2587\" overlap", "; write")],
         ),
+        ("", "alarm.command = \"true x\"\nrelay.password_command = \"/bin/true x\"\n", &[]),
+        (
+            "",
+            "alarm.command = \"D/blink red\"\nrelay.password_command = \"D/aliases\"\n",
+            &[
+                ("warning: D/f:7:17: there is no program \"D/blink\"; write", "executable"),
+                ("warning: D/f:8:26: there is no program \"D/aliases\"; write", "executable"),
+            ],
+        ),
+        (
+            "",
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nkind = \"submission\"\n",
+            &[("warning: D/f:9:8: nobody can log in, as there is no /etc/pillarbox/users; write", "passwd")],
+        ),
         (
             "",
             "local.domain = \"a.example\"\n",

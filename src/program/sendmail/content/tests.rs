@@ -37,6 +37,8 @@ fn messages_become_canonical() {
         ("A: 1\0\n\n\0b\0\n", "A: 1\n\n\0b\0\n"),
         ("A: 1\n\tb\n\n", "A: 1\n\tb\n\n"),
         ("\r\n\r\n", "\n\n"),
+        ("\u{feff}A: 1\n\nb\n", "A: 1\n\nb\n"),
+        ("\u{feff}text\n", "\ntext\n"),
     ] {
         for cut in [1, 2, 3, 1000] {
             let (out, content) = passed(input.as_bytes(), cut, None);

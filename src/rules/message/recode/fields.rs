@@ -13,7 +13,7 @@
 
 use super::parts::SectionOwner;
 use super::{HopSupport, LINE_MAX_OCTETS, structured};
-use crate::mail::encoded_word::{WORD_MAX_OCTETS, encode, is_encoded_word, text_of};
+use crate::mail::encoded_word::{WORD_MAX_OCTETS, encode, is_encoded_word, meaning_of, text_of};
 use crate::mail::header::split_field;
 
 /// The column at which lines are folded (RFC 5322 §2.1.1). A line with an encoded word is shorter by two (RFC 2047
@@ -218,7 +218,7 @@ pub(super) fn words(value: &[u8], needs: Needs) -> Vec<Token> {
         let (blank, after) =
             rest.split_at(rest.iter().position(|octet| !is_blank(octet)).unwrap_or(rest.len()));
         let (word, after) = after.split_at(after.iter().position(is_blank).unwrap_or(after.len()));
-        let encoded = needs.has(word).then(|| text_of(word).into_owned());
+        let encoded = needs.has(word).then(|| meaning_of(word));
         tokens.push(Token { encoded, ..Token::glued(blank, word) });
         rest = after;
     }

@@ -16,7 +16,7 @@ const TYPE: &str = "Content-Type: text/plain; charset=utf-8\n";
 const ENCODING: &str = "Content-Transfer-Encoding: 8bit\n";
 const ALL: &[&str] = &[DATE, ID, FROM, TO, MIME, TYPE, ENCODING];
 /// A header section that is complete otherwise.
-const WHOLE: &str = "Date: x\nMessage-ID: x\nFrom: a@b\nTo: a@b\nMIME-Version: 1.0\n";
+const WHOLE: &str = "Date: x\nMessage-ID: <x>\nFrom: a@b\nTo: a@b\nMIME-Version: 1.0\n";
 
 fn facts() -> RepairFacts {
     RepairFacts {
@@ -71,6 +71,8 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
         ("Date: x\n\n", "Date: x\n", &[ID, FROM, TO, MIME, TYPE, ENCODING], ""),
         // An empty field counts as missing.
         ("Date:\nMessage-ID: <>\nFrom: \nTo: ,\nMIME-Version:\n \t\n\nz\n", "", ALL, "z\n"),
+        // So does one that hosts refuse as missing.
+        ("Date:\nMessage-ID: backup@nas\nMESSAGE-ID: <\n\nz\n", "", ALL, "z\n"),
         // Fields that occur twice.
         (
             "Subject: a\nDate: x\nSubject: b\ndate: y\n\n",
@@ -80,7 +82,7 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
         ),
         ("Subject:\nSubject: b\n\n", "Subject: b\n", ALL, ""),
         ("X: a\nX: a\n\n", "X: a\nX: a\n", ALL, ""),
-        ("MESSAGE-id : x\n\n", "MESSAGE-id: x\n", &[DATE, FROM, TO, MIME, TYPE, ENCODING], ""),
+        ("MESSAGE-id : <x>\n\n", "MESSAGE-id: <x>\n", &[DATE, FROM, TO, MIME, TYPE, ENCODING], ""),
         ("cc: a@b\n\n", "cc: a@b\n", &[DATE, ID, FROM, MIME, TYPE, ENCODING], ""),
         ("To: a@b\n\n", "To: a@b\n", &[DATE, ID, FROM, MIME, TYPE, ENCODING], ""),
         ("From:\n a@b\n\n", "From:\n a@b\n", &[DATE, ID, TO, MIME, TYPE, ENCODING], ""),
@@ -216,6 +218,38 @@ fn bare_addresses_get_the_domain_of_this_host() {
     }
 }
 
+/// A comma in a name is the most frequent mistake in From.
+#[test]
+fn a_name_with_a_comma_is_one_author() {
+    for (field, expected) in [
+        ("From: Doe, Joe <joe@x>\n", "From: \"Doe, Joe\" <joe@x>\n"),
+        ("Reply-To:van der Doe,\n Joe <joe@x>\n", "Reply-To: \"van der Doe, Joe\" <joe@x>\n"),
+        ("From: Müller, Hans <h@x>\n", "From: =?utf-8?Q?M=C3=BCller=2C_Hans?= <h@x>\n"),
+        // Two authors, a list, and what is right.
+        ("From: a@b, Joe <joe@x>\n", "From: a@b, Joe <joe@x>\n"),
+        ("From: \"a\", Joe <joe@x>\n", "From: \"a\"@box.example, Joe <joe@x>\n"),
+        ("From: \"Doe, Joe\" <joe@x>\n", "From: \"Doe, Joe\" <joe@x>\n"),
+        ("To: root, Joe <joe@x>\n", "To: root@box.example, Joe <joe@x>\n"),
+    ] {
+        assert!(repaired(field).starts_with(expected), "{field:?}: {}", repaired(field));
+    }
+}
+
+/// Strict readers would find no address, or other ones.
+#[test]
+fn names_in_lists_are_quoted_where_they_must_be() {
+    for (field, expected) in [
+        ("To: [NAS] Ops <ops@x>\n", "To: \"[NAS] Ops\" <ops@x>\n"),
+        ("Cc: root@nas <a@x>, b@x\n", "Cc: \"root@nas\" <a@x>,\n b@x\n"),
+        ("To: \"never closed <a@x>\n", "To: \"never closed\" <a@x>\n"),
+        ("To: Joe Q. (the (1st)) Public <a@x>\n", "To: Joe Q. (the (1st)) Public <a@x>\n"),
+        ("To: a@x (Joe [ops], (x@y))\n", "To: a@x (Joe [ops], (x@y))\n"),
+        ("To: \"a\\\"[b]\" <a@x>\n", "To: \"a\\\"[b]\" <a@x>\n"),
+    ] {
+        assert!(repaired(field).starts_with(expected), "{field:?}: {}", repaired(field));
+    }
+}
+
 #[test]
 fn long_fields_pass_and_long_lists_of_bcc_do_not() {
     let name = "a@b.example,\n ";
@@ -337,7 +371,8 @@ proptest! {
         let name = |field: &str| field.split(':').next().unwrap().trim_end().to_ascii_lowercase();
         let says = |field: &&str| {
             let value = field.split_once(':').unwrap().1;
-            value.trim() != "<>" && value.contains(|c: char| c != ',' && !c.is_ascii_whitespace())
+            let is_id = name(field) != "message-id" || value.contains('<') && value.contains('>');
+            value.trim() != "<>" && value.contains(|c: char| c != ',' && !c.is_ascii_whitespace()) && is_id
         };
         let once = ["date", "message-id", "from", "sender", "to", "cc", "mime-version", "content-type", "subject"];
         let is_free = |field: &str| !once.contains(&name(field).as_str());
@@ -360,8 +395,9 @@ proptest! {
             let old = format!("{}:{value}", old.split(':').next().unwrap().trim_end());
             let (new, old) = (new.replace("@box.example", ""), old.trim_end());
             let is_list = ["to", "cc"].contains(&name(old).as_str());
-            // The table above covers these.
-            let is_tidied = is_list && address_list::read(value.as_bytes()).is_sloppy;
+            // The tables above cover these.
+            let is_named = ["from", "sender"].contains(&name(old).as_str()) && named(old.as_bytes()).is_some();
+            let is_tidied = is_named || is_list && address_list::read(value.as_bytes()).is_sloppy;
             let rest = new.trim_end().strip_prefix(old);
             prop_assert!(is_tidied || rest.is_some_and(|rest| rest.is_empty() || is_list && rest.starts_with(",\n ")), "{}", out);
         }

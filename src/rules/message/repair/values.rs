@@ -5,6 +5,7 @@ use crate::mail::address::LocalPart;
 use crate::mail::address_list::{self, ADDRESSES_MAX, AddressList, AddressSpan};
 use crate::mail::display_name::DisplayName;
 use crate::mail::header::split_field;
+use memchr::memrchr;
 
 /// Whether the list can be merged: every reader finds the same addresses in it.
 pub(super) fn is_whole(list: &AddressList) -> bool {
@@ -33,9 +34,30 @@ pub(super) fn tidied(field: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a value is empty.
-pub(super) fn is_empty(value: &[u8]) -> bool {
+fn is_empty(value: &[u8]) -> bool {
     let value = value.trim_ascii();
     value == b"<>" || value.iter().all(|&octet| octet == b',' || octet.is_ascii_whitespace())
+}
+
+/// Whether the value counts as missing: an empty one, and a Message-ID without `<…>`, which hosts refuse.
+pub(super) fn is_void(name: &str, value: &[u8]) -> bool {
+    is_empty(value) || name == "Message-ID" && ![b'<', b'>'].iter().all(|bracket| value.contains(bracket))
+}
+
+/// An author whose name has a comma without quotes, as in `Doe, Joe <joe@x>`: the name in quotes. Bare names of this host
+/// are no second authors. `None`: the value is something else.
+pub(super) fn named(field: &[u8]) -> Option<Vec<u8>> {
+    let (_, value) = split_field(field)?;
+    let list = address_list::read(value);
+    let (author, others) = list.addresses.split_last()?;
+    let name = value.get(..memrchr(b'<', value)?)?;
+    let is_address = |octet: &u8| b"@:;<\"".contains(octet);
+    if others.is_empty() || author.domain.is_none() || name.iter().any(is_address) {
+        return None;
+    }
+    let address = author.read(value)?;
+    let new = format!(" {} <{address}>\n", DisplayName::read(name.trim_ascii()).print());
+    Some([field.get(..field.len() - value.len())?, new.as_bytes()].concat())
 }
 
 /// Whether a domain completes this local part. An encoded word (RFC 2047) is a name, and unusual dots would need

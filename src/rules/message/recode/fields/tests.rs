@@ -1,4 +1,5 @@
 use super::*;
+use crate::mail::base64;
 use mail_parser::{HeaderName, HeaderValue, MessageParser, MimeHeaders};
 use proptest::prelude::*;
 
@@ -173,6 +174,16 @@ fn long_lines_are_folded_where_that_changes_nothing() {
         let sent = ascii(&field);
         assert!(sent.lines().all(|line| line.len() <= LINE_MAX_OCTETS), "{sent}");
     }
+}
+
+/// Programs put a long Subject into one encoded word, which readers display.
+#[test]
+fn a_long_encoded_word_keeps_its_meaning() {
+    let text = "Sicherung läuft nicht. ".repeat(60);
+    let encoded = base64::encode(text.as_bytes());
+    let sent = ascii(&format!("Subject: [nas] =?UTF-8?B?{encoded}?=\n"));
+    assert!(sent.lines().all(|line| line.len() <= LINE_COLUMNS), "{sent}");
+    assert_eq!(seen(sent.as_bytes()).0.unwrap(), format!("[nas] {}", text.trim_end()));
 }
 
 /// A name and an address.
