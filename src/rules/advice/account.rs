@@ -104,7 +104,7 @@ pub(super) const ROWS: &[Hint] = &[
         About::Sender,
         "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|not owned by auth|\
          not allowed to send as|is not allowed to send:|not allowed to send from|not permitted to send|\
-         not allowed to send mail|not allowed to send email|=sender address rejected|sender address is not|sender is not allowed|sender not allowed|from address is not|\
+         =sender address rejected|sender address is not|sender is not allowed|sender not allowed|from address is not|\
          from header address must|from&must match|5.7.1&sender&permission|unauthorized sender|unauthenticated sender|\
          not authorized to send|not authorised to send|not authorized to use this sender|not authorized to perform|\
          must be same as|must be the same as|must equal authorized|from-address is not|sender denied|sender rejected|\

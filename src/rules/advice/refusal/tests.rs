@@ -50,7 +50,6 @@ const ACCOUNT: &[(About, &str)] = &[
     (About::Account, "550 5.7.0 Your free trial has expired"),
     (About::Account, "554 5.7.1 Account not yet verified. Please confirm your e-mail"),
     (About::Account, "550 5.7.0 Authentication credentials invalid"),
-    (About::Sender, "550 5.7.1 You are not allowed to send mail"),
     (About::Account, "550 5.7.501 Service unavailable. Account joe@example.com blocked from sending."),
     (About::Account, "550 5.1.8 Access denied, bad outbound sender"),
     (
