@@ -1,8 +1,8 @@
 use super::client::Client;
-use super::harness::{Random, alone};
+use super::harness::{Random, alone, tcp_socket};
 use super::oracle::World;
 use super::{random, times};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{bind, connect};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ const STRANGERS: usize = 24;
 
 /// Connects from one of 200 addresses that nobody trusts.
 fn stranger(port: u16, random: &mut Random) -> rustix::io::Result<TcpStream> {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = tcp_socket()?;
     bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 7, 7, random.below(200) as u8 + 1), 0)))?;
     connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     let stream = TcpStream::from(socket);

@@ -1,4 +1,4 @@
-use super::harness::{Daemon, LATER, Place, SOON, alone, measured, wait_until};
+use super::harness::{Daemon, LATER, Place, SOON, alone, measured, tcp_socket, wait_until};
 use super::intake::{source, source_message_id};
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -81,8 +81,7 @@ fn settled_kib(daemon: &Daemon) -> u64 {
 
 /// A socket that accepts no connection: the kernel completes as many as fit into the backlog, and answers no others.
 fn black_hole() -> (u16, TcpListener, Vec<TcpStream>) {
-    let socket =
-        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let socket = tcp_socket().unwrap();
     rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     rustix::net::listen(&socket, 0).unwrap();
     let listener = TcpListener::from(socket);

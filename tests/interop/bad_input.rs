@@ -1,5 +1,5 @@
 use super::client::{Client, send};
-use super::harness::{Daemon, Place, Random, SOON, alone, wait_until};
+use super::harness::{Daemon, Place, Random, SOON, alone, tcp_socket, wait_until};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -157,8 +157,8 @@ fn a_client_that_speaks_first_is_told_so() {
 
 /// Connects from an address of 127.0.0.0/8 that is trusted by nobody.
 pub fn stranger(port: u16, last: u8) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    use rustix::net::{bind, connect};
+    let socket = tcp_socket().unwrap();
     bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 9, 9, last), 0))).unwrap();
     connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
     let stream = TcpStream::from(socket);

@@ -236,14 +236,20 @@ fn a_certificate_with_another_name_is_taken_by_tls_name() {
     daemon.stop();
 }
 
-/// Exim's `external` authenticator, behind GnuTLS: the certificate is the login, with a user name and without one.
-#[test]
-fn exim_takes_external() {
+/// A place with the certificates of Exim, `smart.test`, and of this host.
+fn place_of_exim() -> (Place, Authority) {
     let place = Place::open();
     let authority = Authority::new(&place);
     authority.sign(&place, "certificate", &["smart.test"], 30);
     fs::rename(place.path("certificate.key"), place.path("key.pem")).unwrap();
     authority.sign(&place, "box", &["box.test"], 30);
+    (place, authority)
+}
+
+/// Exim's `external` authenticator, behind GnuTLS: the certificate is the login, with a user name and without one.
+#[test]
+fn exim_takes_external() {
+    let (place, authority) = place_of_exim();
     authority.sign(&place, "stranger", &["stranger.test"], 30);
     let d = place.dir.display().to_string();
     let extra = Extra {
@@ -293,11 +299,7 @@ fn exim_takes_external() {
 /// Exim that ends the handshake without a certificate, or with one of another issuer: GnuTLS sends the alerts.
 #[test]
 fn exim_asks_for_a_certificate_by_alerts() {
-    let place = Place::open();
-    let authority = Authority::new(&place);
-    authority.sign(&place, "certificate", &["smart.test"], 30);
-    fs::rename(place.path("certificate.key"), place.path("key.pem")).unwrap();
-    authority.sign(&place, "box", &["box.test"], 30);
+    let (place, _) = place_of_exim();
     let d = place.dir.display().to_string();
     let main = format!("tls_verify_hosts = *\ntls_verify_certificates = {d}/ca.pem\n");
     let Some(_exim) = exim::start(&place, &Extra { main: &main, ..Extra::default() }) else { return };

@@ -3,6 +3,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
@@ -446,6 +447,12 @@ pub fn free_port() -> u16 {
         let blocks = (next..30_000).step_by(BLOCK.into());
         claims.push(blocks.into_iter().find_map(claim).expect("a block of ports is free"));
     }
+}
+
+/// A TCP socket that no program inherits: one that another test starts would keep the connection open.
+pub fn tcp_socket() -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 pub fn files(dir: &Path) -> Vec<PathBuf> {

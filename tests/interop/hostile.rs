@@ -1,7 +1,7 @@
 //! Forty hostile next hops: none keeps mail to a good one waiting that was never seen before.
 
 use super::client::send;
-use super::harness::{Place, SOON, wait_until};
+use super::harness::{Place, SOON, tcp_socket, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -102,8 +102,8 @@ fn answer(mut stream: &TcpStream, at: &str, offers_tls: bool) -> std::io::Result
 /// A host of this kind at an address.
 fn hostile(address: SocketAddr, kind: Kind) {
     if matches!(kind, Kind::BlackHole) {
-        use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
-        let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        use rustix::net::{bind, listen};
+        let listener = tcp_socket().unwrap();
         bind(&listener, &address).unwrap();
         listen(&listener, 0).unwrap();
         // Its backlog is full after these; further connects get no answer.

@@ -158,6 +158,7 @@ fn a_crowd_of_strangers_leaves_a_reserve_and_is_hurried() {
 fn idle_loopback_clients_keep_none_out_and_end_when_places_run_short() {
     let _alone = alone();
     let (place, mut daemon) = served("");
+    let begun = Instant::now();
     let mut idle: Vec<TcpStream> = (0..64).map(|number| stranger(place.port, 2 + number % 2)).collect();
     idle.retain(|stream| beginning(stream).starts_with("220 "));
     assert_eq!(idle.len(), 48, "places of all loopback addresses");
@@ -169,7 +170,6 @@ fn idle_loopback_clients_keep_none_out_and_end_when_places_run_short() {
         working.write_all(command.as_bytes()).unwrap();
         assert!(beginning(&working).starts_with("250 "));
     }
-    let begun = Instant::now();
     wait_until("there is a place again", SOON, || beginning(&stranger(place.port, 2)).starts_with("220 "));
     assert!(begun.elapsed() > Duration::from_secs(5), "they were gone after {:?}", begun.elapsed());
     place.wait_for_log(&["event=closed", "client=127.9.9.", "timed out waiting for a command"]);

@@ -4,7 +4,7 @@
 use super::client::send;
 use super::harness::{Place, Running, SOON, files, free_port, program, wait_until};
 use super::oauth::dovecot;
-use super::smarthost::{Authority, Postfix, place};
+use super::smarthost::{Authority, FOR_LOGINS, Postfix, place};
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -95,9 +95,7 @@ impl Stage {
         let provider = Running::start(&mut provider);
         wait_until("the provider listens", SOON, || place.path("provider.ready").exists());
         let dovecot = dovecot(&place);
-        let options = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
-                       -o smtpd_client_restrictions=permit_sasl_authenticated,reject";
-        let postfix = Postfix::start(&place, &[(smarthost, "smart", options)]);
+        let postfix = Postfix::start(&place, &[(smarthost, "smart", FOR_LOGINS)]);
         let dns = place.dns(&["--host-record=smart.test,127.0.0.1", "--host-record=login.test,127.0.0.1"]);
         Some(Self { place, port, smarthost, _running: (provider, dovecot, postfix, dns) })
     }

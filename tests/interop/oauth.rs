@@ -1,6 +1,6 @@
 use super::client::send;
 use super::harness::{Place, Running, SOON, files, free_port, program, python, wait_until};
-use super::smarthost::{Authority, Postfix, place, reconfigure};
+use super::smarthost::{Authority, FOR_LOGINS, Postfix, place, reconfigure};
 use std::fs;
 
 /// A token (RFC 7519) for this user, signed by HS256 with the key `KEY`, valid for this many seconds.
@@ -49,9 +49,7 @@ fn postfix_with_dovecots_auth_takes_tokens() {
     Authority::new(&place).sign(&place, "smart", &["smart.test"], 30);
     let _dovecot = dovecot(&place);
     let port = free_port();
-    let options = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
-                   -o smtpd_client_restrictions=permit_sasl_authenticated,reject";
-    let postfix = Postfix::start(&place, &[(port, "smart", options)]);
+    let postfix = Postfix::start(&place, &[(port, "smart", FOR_LOGINS)]);
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
     let good = python(TOKEN, &["joe@smart.test", "3600"]);
     let ended = python(TOKEN, &["joe@smart.test", "-3600"]);

@@ -1,5 +1,5 @@
 use super::harness::{Place, free_port};
-use super::smarthost::{Authority, PASSWORD, Postfix, dovecot, password_file, place};
+use super::smarthost::{Authority, FOR_LOGINS, PASSWORD, Postfix, dovecot, password_file, place};
 use std::process::{Command, Output};
 
 /// Probes with these arguments; returns the exit code and the output.
@@ -27,9 +27,7 @@ fn postfix_is_probed_and_gets_no_message_before_it_is_asked_for() {
     authority.sign(&place, "smart", &["smart.test"], 30);
     let _dovecot = dovecot(&place);
     let port = free_port();
-    let options = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
-                   -o smtpd_client_restrictions=permit_sasl_authenticated,reject";
-    let postfix = Postfix::start(&place, &[(port, "smart", options)]);
+    let postfix = Postfix::start(&place, &[(port, "smart", FOR_LOGINS)]);
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
     let file = password_file(&place, PASSWORD);
     let ca = place.path("ca.pem").display().to_string();

@@ -1,5 +1,5 @@
 use super::harness::{Place, Running, SOON, files, free_port, wait_until};
-use super::smarthost::{Authority, PASSWORD, Postfix, dovecot, place};
+use super::smarthost::{Authority, FOR_LOGINS, PASSWORD, Postfix, dovecot, place};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 use std::fs::{self, File};
@@ -62,9 +62,7 @@ fn mode(place: &Place, name: &str) -> u32 {
 pub(super) fn smarthost(place: &Place, port: u16) -> (Postfix, Running, Running) {
     Authority::new(place).sign(place, "smart", &["smart.test"], 30);
     let dovecot = dovecot(place);
-    let options = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
-                   -o smtpd_client_restrictions=permit_sasl_authenticated,reject";
-    let postfix = Postfix::start(place, &[(port, "smart", options)]);
+    let postfix = Postfix::start(place, &[(port, "smart", FOR_LOGINS)]);
     let srv = format!("--srv-host=_submission._tcp.smart.test,smart.test,{port}");
     let dns = place.dns(&["--host-record=smart.test,127.0.0.1", &srv]);
     (postfix, dovecot, dns)

@@ -101,6 +101,10 @@ fn rand_serial() -> u32 {
     u32::from_ne_bytes(octets)
 }
 
+/// Postfix's options for a listener that takes mail of those who have logged in within TLS.
+pub(super) const FOR_LOGINS: &str = "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt \
+    -o smtpd_client_restrictions=permit_sasl_authenticated,reject";
+
 /// A place that other users can reach; `None` without root, which Postfix and Dovecot need.
 pub(super) fn place() -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
