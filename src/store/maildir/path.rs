@@ -13,6 +13,7 @@
 
 use super::errand::MaildirUser;
 use super::mbox;
+use super::turn::Turn;
 use crate::store::durable::{
     DirectoryAccess, Owner, make_below, make_directories, open_below, open_directory,
 };
@@ -124,8 +125,11 @@ impl MaildirPath {
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last.
     pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
         static MAKING: Lock<()> = Lock::new(());
-        let _making = MAKING.lock();
+        let _turn = Turn::take(self.path());
+        let making = MAKING.lock();
         self.make_place(owner)?;
+        // The inside may hang, and is its owner's alone.
+        drop(making);
         self.make_inside(owner)
     }
 
