@@ -40,13 +40,14 @@ pub fn is_safe_component(name: &str) -> bool {
 /// The path of a Maildir, divided by who may have changed which part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaildirPath {
+    /// The rest, from the first name of a user on; links in it are refused. Never empty. It comes first because paths
+    /// differ in it: a message for 10,000 users compares each with all others.
+    pub(super) below: Vec<String>,
     /// The administrator's part; links in it are followed.
     pub(super) base: PathBuf,
     /// The administrator's part is a home. A missing home is not mounted at present, or was never meant to exist: it
     /// is not made.
     pub(super) base_is_home: bool,
-    /// The rest, from the first name of a user on; links in it are refused. Never empty.
-    pub(super) below: Vec<String>,
     pub(super) whose: MaildirUser,
     pub(super) owner: Option<Owner>,
     /// The limit on the octets of all messages together; 0: no limit.
