@@ -1,5 +1,5 @@
-//! The name of this host, where the configuration has none: /etc/mailname, the canonical name, the system's name
-//! (INTERFACE section 8). `serve` asks once, at start.
+//! The name of this host, where the configuration has none: /etc/mailname, the canonical name, the system's
+//! name. `serve` asks once, at start.
 //!
 //! The canonical name comes from getaddrinfo, which asks DNS and may take minutes: it runs in a thread of its own, and gets
 //! five seconds. If no source has a name, the host is called `localhost`.

@@ -21,7 +21,7 @@ use crate::rules::routing::route::LocalUsers;
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
-/// Longest local user name in octets (INTERFACE section 2, `local.users`).
+/// Longest local user name in octets (`local.users`).
 const USER_MAX_OCTETS: usize = 64;
 /// Longest prefix of a Subject, in characters: a list of mail shows about as many.
 const SUBJECT_PREFIX_MAX_CHARS: usize = 60;

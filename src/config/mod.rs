@@ -1,4 +1,4 @@
-//! The configuration: from the file to typed settings (INTERFACE section 2).
+//! The configuration: from the file to typed settings.
 //!
 //! ```text
 //! file ─▶ toml ─▶ walk ─▶ rows of keys ─▶ kinds, mail_kinds ─▶ Settings

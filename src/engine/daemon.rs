@@ -45,7 +45,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long transactions of clients and workers may last when the daemon stops (INTERFACE section 8).
+/// How long transactions of clients and workers may last when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// For messages that were in memory, or came there, while the rest stopped.
 const LAST_SAVES: Duration = Duration::from_millis(500);

@@ -1,6 +1,6 @@
 //! The nouns of mail: addresses, envelopes, header fields, status codes, outcomes, dates and queue ids.
 //!
-//! This is the lowest floor. No function here opens, reads, waits, logs or asks for the time (DESIGN section 2).
+//! This is the lowest floor. No function here opens, reads, waits, logs or asks for the time.
 //! Functions that fail return a value that says what is wrong with their text.
 //!
 //! | in the envelope | in the content | about delivery |

@@ -1,4 +1,4 @@
-//! How this host logs in at a smarthost, and how it knows that host again (INTERFACE section 2, `[relay]`).
+//! How this host logs in at a smarthost, and how it knows that host again (`[relay]`).
 //!
 //! A login belongs to the entry of `relay.smarthost` or `relay.senders` that it was written in or inherited for: no other
 //! host is shown its password. Two hops with different logins share neither connections nor pauses.

@@ -1,5 +1,5 @@
 //! The protocol of the control socket, both ends: what a program of this host may ask the daemon, and how question and
-//! answer are written (INTERFACE section 8).
+//! answer are written.
 //!
 //! ```text
 //!  program/remote  ─┐   question: one line                                ┌─▶ engine/control/requests

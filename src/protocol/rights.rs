@@ -1,4 +1,4 @@
-//! The requests that a user may make on the control socket (INTERFACE section 8).
+//! The requests that a user may make on the control socket.
 //!
 //! The daemon takes user and groups of a peer from the kernel (SO_PEERCRED, SO_PEERGROUPS), never from the peer itself.
 //! A user without rights over the daemon still sees no address of others: the answers hide them.

@@ -1,6 +1,6 @@
 //! SMTP, both ends: commands, replies, lines, mail data, and the two sessions as state machines.
 //!
-//! No module here has a socket, a clock or a disk (DESIGN section 3): transcripts test all of it.
+//! No module here has a socket, a clock or a disk: transcripts test all of it.
 //!
 //! ```text
 //! wire ─▶ line ─▶ command ─▶ server ─▶ reply ─▶ wire        the server's session: server.rs has its state table

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use std::path::PathBuf;
 use std::{fmt, io};
 
-/// How the caller has to answer (INTERFACE section 8).
+/// How the caller has to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Disk, quota or inodes are used up, or the file would exceed `ulimit -f`: 452 4.3.1.

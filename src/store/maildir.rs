@@ -177,7 +177,11 @@ impl Maildirs {
         if self.agent(path).is_some() {
             return self.stage_to_copy(path, now, |appender| To::Agent { appender, name });
         }
-        match errand::create(path, &name, self.owner(path)) {
+        // Root makes `tmp`, and gives it to its user while it is empty: until then no file is created there.
+        let turn = self.owner(path).map(|_| Turn::take(path.path()));
+        let created = errand::create(path, &name, self.owner(path));
+        drop(turn);
+        match created {
             Err(error) if errand::is_no_directory(&error) && mbox::size(path).is_some() => {
                 mbox::look(path, self.owner(path))?;
                 self.stage_to_copy(path, now, To::Mbox)

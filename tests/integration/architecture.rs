@@ -1,4 +1,4 @@
-//! The rules of DESIGN about the source itself, checked by reading it: allowed imports, words that belong to certain
+//! The rules of docs/architecture.md about the source itself, checked by reading it: allowed imports, words that belong to certain
 //! places, sizes. A failure says what to do; to change a rule, change its row.
 //!
 //! The reader knows comments, strings and braces, and no more of Rust: it takes `#[cfg(test)]` items and files of tests
@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The floors: what each folder below `src/` may use of the others (DESIGN section 2).
+/// The floors: what each folder below `src/` may use of the others, as docs/architecture.md has it.
 const FLOORS: [(&str, &[&str]); 10] = [
     ("mail", &[]),
     ("smtp", &["mail"]),
@@ -132,7 +132,7 @@ fn tests_get_their_directories_in_one_place() {
 fn every_folder_is_a_floor_and_every_floor_a_folder() {
     let folders: BTreeSet<String> = sources("src").iter().filter_map(|(path, _)| floor(path)).collect();
     let floors: BTreeSet<String> = FLOORS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(folders, floors, "a new folder needs a row in FLOORS and in DESIGN section 2");
+    assert_eq!(folders, floors, "a new folder needs a row in FLOORS and in docs/architecture.md");
 }
 
 /// Each rule finds its violations, and ignores text that only resembles them.
@@ -300,7 +300,9 @@ fn check_floors(path: &str, code: &str, tell: &mut impl FnMut(usize, String)) {
         if name != floor && !may_use.contains(&name.as_str()) {
             tell(
                 at,
-                format!("{floor} may not use {name} (DESIGN section 2): take what is needed as an argument"),
+                format!(
+                    "{floor} may not use {name} (docs/architecture.md, Floors): take what is needed as an argument"
+                ),
             );
         }
     }

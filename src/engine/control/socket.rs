@@ -1,4 +1,4 @@
-//! The control socket, on which commands of this host talk to the daemon (INTERFACE section 8).
+//! The control socket, on which commands of this host talk to the daemon.
 //!
 //! # Life of a question
 //!

@@ -40,21 +40,21 @@
 
 mod brief;
 mod facts;
+mod json;
 mod page;
+mod prometheus;
 
 pub(super) use self::brief::sentences;
-use super::listing::{clean, json_text, wall_time};
+use super::listing::clean;
 use super::pulse::Asked;
 use super::services::Services;
-use super::summary::{self, Facts, Finding};
+use super::summary::{self, Facts, Finding, Route};
 use crate::engine::control::output::Output;
-use crate::engine::host::advice::advice;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::log::history::Hour;
 use crate::engine::log::last_ends::Ends;
 use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
-use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
@@ -67,9 +67,6 @@ use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How many routes are shown; those that have failed for longest come first.
-const ROUTES_MAX: usize = 100;
 
 /// A metric.
 struct Row {
@@ -188,7 +185,6 @@ struct Status {
     figures: Figures,
     alarms: Vec<Reason>,
     tokens: Vec<TokenStanding>,
-    routes: Vec<FailingHop>,
     since_start: [u64; COUNTS],
     in_all: [u64; COUNTS],
     ends: Ends,
@@ -259,11 +255,10 @@ impl Status {
             stuck_after,
             others: Vec::new(),
         };
-        let routes = index.failing_hops(ROUTES_MAX);
         let asked = services.pulse.last().filter(|_| site.settings.heartbeat.url.is_some());
         let beat = counters.last_beat().filter(|_| site.settings.heartbeat.every.is_some());
         let beat = beat.map(|last| (last, last.passed(now, manager.clock.last_jump())));
-        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens, asked.as_ref()));
+        let facts = facts::take(manager, &site, now, &queue, &tokens, asked.as_ref());
         Self {
             now,
             confined: site.confined,
@@ -275,7 +270,6 @@ impl Status {
             figures,
             alarms: services.alarm.standing(),
             tokens,
-            routes,
             since_start: counters.since_start(),
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
@@ -299,30 +293,11 @@ impl Status {
         summary::findings(&self.facts, &self.figures, sees_all)
     }
 
-    /// The routes that pause.
-    fn paused(&self) -> Vec<Paused> {
-        let paused = self.routes.iter().filter_map(|route| {
-            let pause = route.pause.as_ref()?;
-            let wait = pause.until.saturating_sub(self.now.running).as_secs();
-            Some(Paused {
-                route: route.hop.to_string(),
-                // During an attempt, `until` is its deadline.
-                wait: if pause.trying { 0 } else { wait },
-                failing: self.now.running.saturating_sub(route.since).as_secs(),
-                status: pause.reason.status.to_string(),
-                reason: pause.reason.line().to_owned(),
-                advice: advice(&self.site, &pause.reason),
-            })
-        });
-        paused.collect()
-    }
-
     /// The reason of one paused route: the first that refuses, else the one that has failed for longest.
     fn why_paused(&self) -> Option<String> {
-        let pauses = || self.routes.iter().filter_map(|route| Some((&route.hop, route.pause.as_ref()?)));
-        let refusing = pauses().find(|(_, pause)| pause.refusal.is_some());
-        let (hop, pause) = refusing.or_else(|| pauses().next())?;
-        Some(clean(&format!("{hop}: {}", pause.reason.line())))
+        let routes = &self.facts.routes;
+        let route = routes.iter().find(|route| route.is_refused).or_else(|| routes.first())?;
+        Some(clean(&format!("{}: {}", route.name, route.reason.line())))
     }
 
     fn text(&self, sees_all: bool) -> String {
@@ -345,11 +320,11 @@ impl Status {
                  \x20     pillarbox queue release ID\n",
             );
         }
-        for paused in self.paused().into_iter().filter(|_| sees_all) {
-            let Paused { route, wait, failing, reason, advice, .. } = paused;
-            let state = lasting(failing, "has not worked", "did not work just now");
-            let (route, next, reason) = (clean(&route), coming(wait), clean(&reason));
-            let _ = writeln!(text, "paused: {route} is tried again {next}, and {state}: {reason}");
+        for Route { name, wait, failing, reason, advice, .. } in self.facts.routes.iter().filter(|_| sees_all)
+        {
+            let state = lasting(*failing, "has not worked", "did not work just now");
+            let (name, next, reason) = (clean(name), coming(*wait), clean(reason.line()));
+            let _ = writeln!(text, "paused: {name} is tried again {next}, and {state}: {reason}");
             if let Some(advice) = advice {
                 let _ = writeln!(text, "        {advice}");
             }
@@ -368,108 +343,6 @@ impl Status {
         }
         text
     }
-
-    fn json(&self, sees_all: bool) -> String {
-        let mut text = format!("{{\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
-        for row in &ROWS {
-            let key = row.key();
-            let _ = match row.value {
-                MetricValue::Gauge(get, _) => write!(text, ",\"{key}\":{}", get(self)),
-                MetricValue::Counter(count) => {
-                    let (since, all) = self.counts(count);
-                    write!(text, ",\"{key}\":{{\"since_start\":{since},\"in_all\":{all}}}")
-                }
-            };
-        }
-        let list = |items: Vec<String>| format!("[{}]", items.join(","));
-        let none = || "null".to_owned();
-        let routes = || list(self.paused().iter().map(|paused| paused.json(self.now)).collect());
-        let alarms = || list(self.alarms.iter().map(|alarm| json_text(&alarm_name(alarm))).collect());
-        let tokens = || list(self.tokens.iter().map(token_json).collect());
-        let lists = if sees_all { [routes(), alarms(), tokens()] } else { [none(), none(), none()] };
-        let [routes, alarms, tokens] = lists;
-        let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms},\"tokens\":{tokens}}}");
-        text
-    }
-
-    fn prometheus(&self, sees_all: bool) -> String {
-        let mut text = String::new();
-        push_head(&mut text, "build_info", "gauge", "The version");
-        let _ = writeln!(text, "pillarbox_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
-        let mut last = "";
-        for row in &ROWS {
-            let (kind, suffix, value) = match row.value {
-                MetricValue::Gauge(get, _) => ("gauge", "", get(self)),
-                MetricValue::Counter(count) => ("counter", "_total", self.counts(count).0),
-            };
-            let name = format!("{}{suffix}", row.name);
-            if last != row.name {
-                push_head(&mut text, &name, kind, row.about);
-            }
-            last = row.name;
-            let label = row.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
-            let _ = writeln!(text, "pillarbox_{name}{label} {value}");
-        }
-        let paused = self.paused();
-        if sees_all && !paused.is_empty() {
-            push_head(
-                &mut text,
-                "route_failing_seconds",
-                "gauge",
-                "How long a next hop that pauses has not worked",
-            );
-            for Paused { route, failing, .. } in paused {
-                let route = label_value(&route);
-                let _ = writeln!(text, "pillarbox_route_failing_seconds{{route=\"{route}\"}} {failing}");
-            }
-        }
-        text
-    }
-}
-
-/// Appends the two comment lines ahead of a metric in Prometheus' format.
-fn push_head(text: &mut String, name: &str, kind: &str, about: &str) {
-    let _ = write!(text, "# HELP pillarbox_{name} {about}\n# TYPE pillarbox_{name} {kind}\n");
-}
-
-/// A route that pauses.
-struct Paused {
-    route: String,
-    /// Seconds until it is tried again.
-    wait: u64,
-    /// Seconds since the first failure in a row.
-    failing: u64,
-    status: String,
-    reason: String,
-    /// What the operator should change.
-    advice: Option<&'static str>,
-}
-
-impl Paused {
-    fn json(&self, now: Now) -> String {
-        let until = wall_time(now, now.running.saturating_add(Duration::from_secs(self.wait)));
-        format!(
-            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{},\"advice\":{}}}",
-            json_text(&self.route),
-            until.seconds(),
-            self.failing,
-            self.status,
-            json_text(&self.reason),
-            self.advice.map_or_else(|| "null".to_owned(), json_text)
-        )
-    }
-}
-
-/// How the token of a login stands, without the token.
-fn token_json(token: &TokenStanding) -> String {
-    format!(
-        "{{\"login\":{},\"state\":\"{}\",\"ends_in_seconds\":{},\"granted\":{},\"answer\":{}}}",
-        json_text(&token.username),
-        token.state.word(),
-        token.seconds_left.map_or_else(|| "null".to_owned(), |left| left.to_string()),
-        token.granted,
-        json_text(&token.answer)
-    )
 }
 
 /// The name of an alarm, with its route or its login.
@@ -478,18 +351,6 @@ fn alarm_name(alarm: &Reason) -> String {
         Reason::Stuck | Reason::Held | Reason::Memory => alarm.word().to_owned(),
         Reason::Route(of) | Reason::Token(of) => format!("{} {of}", alarm.word()),
     }
-}
-
-/// A label's value, escaped for Prometheus' text format.
-fn label_value(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in clean(text).chars() {
-        if matches!(c, '"' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 #[cfg(test)]

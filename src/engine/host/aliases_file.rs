@@ -6,7 +6,7 @@
 //! | file | recipients |
 //! | --- | --- |
 //! | missing | as if it were empty |
-//! | cannot be read, larger than 1 MiB, not a regular file | all local recipients get 4yz (INTERFACE section 8); logged once |
+//! | cannot be read, larger than 1 MiB, not a regular file | all local recipients get 4yz; logged once |
 //! | with a malformed line | the line is logged by its number and skipped; the rest still apply |
 //! | owned by another user than root or the daemon's | its bad lines are told by number, without their text; it includes no file |
 //! | the same, and included | neither may it be writable by others, nor have a second name: 4yz |

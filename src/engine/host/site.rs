@@ -174,7 +174,7 @@ impl Site {
         Ok(Some(path))
     }
 
-    /// Whether an address of an MX host is this host's own (INTERFACE section 9).
+    /// Whether an address of an MX host is this host's own.
     #[must_use]
     pub fn is_own_address(&self, address: SocketAddr) -> bool {
         self.listens_on.iter().any(|own| {
@@ -236,8 +236,7 @@ pub fn hostname_flaw(hostname: &Domain) -> Option<&'static str> {
     }
 }
 
-/// The name for EHLO: the hostname if it is fit, else the address literal of a listener, or of loopback (INTERFACE
-/// section 8).
+/// The name for EHLO: the hostname if it is fit, else the address literal of a listener, or of loopback.
 fn client_name(hostname: &Domain, listens_on: &[SocketAddr]) -> ClientName {
     let good = hostname.name().filter(|_| hostname_flaw(hostname).is_none());
     let address = || {

@@ -1,7 +1,7 @@
 //! The last step of a message that comes in: it becomes durable, and its sender gets the notice of success that was asked
 //! for. The copies themselves are staged and committed in `incoming/storing.rs`.
 
-use super::incoming::{Incoming, Stored};
+use super::incoming::Incoming;
 use super::notice;
 use super::refusal::Refusal;
 use crate::mail::id::QueueId;
@@ -16,9 +16,9 @@ impl Incoming<'_> {
     /// failure.
     pub fn commit(self) -> Result<QueueId, Refusal> {
         let (intake, site) = (self.intake, self.site);
-        let Stored { id, arrival, owed } = self.store()?;
+        let (id, owed) = self.store()?;
         if let Some(owed) = owed {
-            notice::report_success(intake, site, (id, arrival), &owed);
+            notice::report_success(intake, site, &owed);
         }
         Ok(id)
     }

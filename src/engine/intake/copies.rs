@@ -139,11 +139,10 @@ impl Copies {
         next_id: &mut dyn FnMut() -> QueueId,
     ) -> Result<(), Refusal> {
         match routed.map(|routed| site.maildir(routed)).transpose()?.flatten() {
-            Some(path) if self.local.iter().any(|copy| copy.path == path) => {
-                let known = self.local.iter_mut().filter(|copy| copy.path == path);
-                known.for_each(|copy| copy.recipient.wishes_of(&recipient));
-            }
-            Some(path) => self.local.push(LocalCopy { recipient, path, via: Via { alias: None, ..via } }),
+            Some(path) => match self.local.iter_mut().find(|copy| copy.path == path) {
+                Some(known) => known.recipient.wishes_of(&recipient),
+                None => self.local.push(LocalCopy { recipient, path, via: Via { alias: None, ..via } }),
+            },
             None => {
                 let leaves = routed.is_some_and(|routed| routed.leaves);
                 self.queue(Recipient { leaves, ..recipient }, via, next_id);

@@ -1,4 +1,4 @@
-//! A message while it is received. All mail enters here (DESIGN section 1): stage, commit, answer.
+//! A message while it is received. All mail enters here: stage, commit, answer.
 //!
 //! ```text
 //! begin ─ write… ─ stage each copy ─ append to mboxes ─ rename each copy ─ announce ─▶ Ok ─ the caller answers 250
@@ -38,10 +38,8 @@ mod staging;
 mod storing;
 
 use self::content::{FirstTarget, PartialContent};
-use self::staging::Staging;
-use super::copies::{Copies, LocalCopy, NoticeItem, QueueCopy, Via};
+use super::copies::{Copies, NoticeItem};
 use super::digest_windows::DigestWindows;
-use super::final_delivery::FinalDelivery;
 use super::refusal::Refusal;
 use super::submission::Submission;
 use crate::engine::host::clock::EngineClock;
@@ -58,9 +56,8 @@ use crate::mail::section_filter::SectionFilter;
 use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::rules::pacing::shares::{self, Owner};
-use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
-use crate::store::queue::{Collected, Description, Queue};
+use crate::store::queue::{Collected, Queue};
 use crate::sys::lock::Lock;
 use memchr::memchr_iter;
 use std::collections::HashMap;
@@ -163,15 +160,10 @@ pub struct Incoming<'a> {
     is_dated: bool,
 }
 
-/// A message of which every copy is durable.
-pub(super) struct Stored {
-    pub id: QueueId,
-    pub arrival: Now,
-    pub owed: Option<OwedNotice>,
-}
-
 /// The material of the notice that the sender of a stored message asked for.
 pub(super) struct OwedNotice {
+    pub id: QueueId,
+    pub arrival: Now,
     pub envelope: Envelope,
     pub items: Vec<NoticeItem>,
     /// The header section of the message, or its first [`HEADERS_MAX_OCTETS`] octets.
@@ -386,45 +378,6 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    fn stage(&self, which: FirstTarget) -> Result<Staging, StoreError> {
-        let late = || QueueCopy { id: self.id, via: Via::default(), recipients: Vec::new() };
-        match which {
-            FirstTarget::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
-            FirstTarget::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
-        }
-        .unwrap_or_else(|| self.stage_queue(&late()))
-    }
-
-    fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
-        let delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        let reverse_path = copy.via.reverse_path(&self.submission.reverse_path);
-        let mut delivery = FinalDelivery::begin(delivery, &reverse_path, &copy.recipient.mailbox)?;
-        delivery.write(self.trace.as_bytes())?;
-        if self.submission.is_hurried {
-            delivery.hurry();
-        }
-        Ok(Staging::Maildir(delivery))
-    }
-
-    fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
-        let mut envelope = copy.via.envelope(&self.submission);
-        envelope.recipients.clone_from(&copy.recipients);
-        // A large message is staged before its end has arrived: a field behind the first 64 KiB has no effect.
-        envelope.is_urgent = self.scanner.is_urgent();
-        let (origin, arrival) = (self.submission.client.clone(), self.arrival);
-        let dated = self.submission.dated.or(self.is_dated.then_some(arrival));
-        let description = Description { envelope, origin, arrival, digest: self.digest, dated };
-        let queue = &self.intake.queue;
-        let mut entry = if self.submission.is_new {
-            queue.stage(copy.id, &description)?
-        } else {
-            queue.stage_on_disk(copy.id, &description)?
-        };
-        entry.write(copy.via.field().as_bytes())?;
-        entry.write(self.trace.as_bytes())?;
-        Ok(Staging::Queue(entry))
-    }
-
     /// The octets held in memory.
     #[cfg(test)]
     pub fn octets_in_memory(&self) -> usize {
@@ -434,12 +387,13 @@ impl Incoming<'_> {
         }
     }
 
-    /// Makes every copy durable and announces it. After `Ok` the message survives any crash.
+    /// Makes every copy durable and announces it. After `Ok` the message survives any crash. Returns its id, and the notice
+    /// that is due.
     ///
     /// # Errors
     /// The message loops or cannot be stored. Nothing of it is kept, except copies that were committed before the
     /// failure.
-    pub(super) fn store(mut self) -> Result<Stored, Refusal> {
+    pub(super) fn store(mut self) -> Result<(QueueId, Option<OwedNotice>), Refusal> {
         self.finish_content()?;
         let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
         if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
@@ -468,7 +422,7 @@ impl Incoming<'_> {
         }
         self.announce_delivered();
         self.announce_queued(size);
-        Ok(Stored { id: self.id, arrival: self.arrival, owed })
+        Ok((self.id, owed))
     }
 
     fn finish_content(&mut self) -> Result<(), Refusal> {

@@ -50,8 +50,8 @@ const NOTICE: &str = "notice of ";
 
 /// Sends the notice of success that the sender of a stored message asked for. A failure is only logged: the message was
 /// delivered.
-pub(super) fn report_success(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: &OwedNotice) {
-    let OwedNotice { envelope, items, header } = owed;
+pub(super) fn report_success(intake: &Intake, site: &Site, owed: &OwedNotice) {
+    let &OwedNotice { id, arrival, ref envelope, ref items, ref header } = owed;
     let last_attempt = Some(arrival.wall);
     let diagnostics: Vec<_> =
         items.iter().map(|item| Diagnostic::local(EnhancedStatus::OK, item.text)).collect();

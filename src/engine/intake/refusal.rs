@@ -32,7 +32,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reply after the data (INTERFACE section 8).
+    /// The reply after the data.
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self {

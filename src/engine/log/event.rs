@@ -1,5 +1,5 @@
-//! The log lines, one variant for each (INTERFACE section 7): `key=value`, so that a grep for a queue id shows the life
-//! of a message. Values from outside are quoted, and their control characters escaped: no input can forge a line.
+//! The log lines, one variant for each: `key=value`, so that a grep for a queue id shows the life of a message.
+//! Values from outside are quoted, and their control characters escaped: no input can forge a line.
 //! Message content and passwords are never logged.
 //!
 //! | `event=` | level | keys | meaning |

@@ -248,7 +248,7 @@ impl<'a> Conversation<'a> {
     fn greet(&mut self) -> Result<(), Diagnostic> {
         loop {
             match self.talk(None) {
-                // An answer before its command is not believed (DESIGN section 4.10): the session is shown it and ends.
+                // An answer before its command is not believed: the session is shown it and ends.
                 Talk::Ready if self.transport.has_input() => self.read_until(self.deadline),
                 Talk::Ready => return Ok(()),
                 Talk::Finished(_) => {}

@@ -1,6 +1,5 @@
 //! The rules for talking to one host: whether TLS is used, how the certificate is checked, and which login is sent.
-//! They follow from the configuration of the operator and from the policy of the host's domain (INTERFACE section 2,
-//! `[relay]`).
+//! They follow from the configuration of the operator and from the policy of the host's domain (`[relay]`).
 //!
 //! | host | TLS | certificate |
 //! | --- | --- | --- |

@@ -244,8 +244,7 @@ fn send(
     }
 }
 
-/// Decides whether the hop or the message is to blame for a failure (INTERFACE section 4), and changes the outcomes
-/// accordingly.
+/// Decides whether the hop or the message is to blame for a failure, and changes the outcomes accordingly.
 fn judge(
     manager: &Manager,
     hop: &Hop,

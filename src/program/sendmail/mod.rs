@@ -7,8 +7,8 @@
 //!                                 (-bs: smtp; mail)                                 └─▶ drop/, if no daemon takes it
 //! ```
 //!
-//! Exit code 0 means that the message is on stable storage; every other code means that the caller keeps it (INTERFACE
-//! section 5). Input is read to its end even after an error, since a writer whose pipe breaks may die of SIGPIPE. sendmail
+//! Exit code 0 means that the message is on stable storage; every other code means that the caller keeps it. Input
+//! is read to its end even after an error, since a writer whose pipe breaks may die of SIGPIPE. sendmail
 //! uses no DNS and no network, and needs no rights: no set-id bit, no environment. It does not say who sends: the daemon
 //! asks the kernel.
 //!

@@ -53,7 +53,7 @@ pub struct SmarthostRefusal<'a> {
 }
 
 impl SmarthostRefusal<'_> {
-    /// The subject, if the refusal concerns the route: the route pauses, and the message stays (INTERFACE section 4).
+    /// The subject, if the refusal concerns the route: the route pauses, and the message stays.
     #[must_use]
     pub fn of_route(&self) -> Option<About> {
         let reply = self.diagnostic.reply.as_deref().filter(|reply| reply.starts_with('5'))?;

@@ -13,6 +13,7 @@
 
 use super::errand::MaildirUser;
 use super::mbox;
+use super::turn::Turn;
 use crate::store::durable::{
     DirectoryAccess, Owner, make_below, make_directories, open_below, open_directory,
 };
@@ -39,13 +40,14 @@ pub fn is_safe_component(name: &str) -> bool {
 /// The path of a Maildir, divided by who may have changed which part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaildirPath {
+    /// The rest, from the first name of a user on; links in it are refused. Never empty. It comes first because paths
+    /// differ in it: a message for 10,000 users compares each with all others.
+    pub(super) below: Vec<String>,
     /// The administrator's part; links in it are followed.
     pub(super) base: PathBuf,
     /// The administrator's part is a home. A missing home is not mounted at present, or was never meant to exist: it
     /// is not made.
     pub(super) base_is_home: bool,
-    /// The rest, from the first name of a user on; links in it are refused. Never empty.
-    pub(super) below: Vec<String>,
     pub(super) whose: MaildirUser,
     pub(super) owner: Option<Owner>,
     /// The limit on the octets of all messages together; 0: no limit.
@@ -124,8 +126,11 @@ impl MaildirPath {
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last.
     pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
         static MAKING: Lock<()> = Lock::new(());
-        let _making = MAKING.lock();
+        let _turn = Turn::take(self.path());
+        let making = MAKING.lock();
         self.make_place(owner)?;
+        // The inside may hang, and is its owner's alone.
+        drop(making);
         self.make_inside(owner)
     }
 

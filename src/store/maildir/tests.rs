@@ -232,6 +232,25 @@ fn what_root_makes_for_a_user_is_theirs() {
 }
 
 #[test]
+fn what_root_makes_is_given_away_before_another_thread_delivers_there() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::GiveAway);
+    let owner = Some(Owner { uid: 12345, gid: 23456 });
+    for _ in 0..100 {
+        let directory = TestDirectory::new();
+        let template = format!("{}/{{user}}", directory.path().display());
+        let path = MaildirPath::expand(&template, "u", "d", None, owner).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| while maildirs.try_stage(&path, NOW).is_err() {});
+            deliver(&maildirs, &path, b"x");
+        });
+        assert_eq!(fs::metadata(path.path().join("tmp")).unwrap().uid(), 12345);
+    }
+}
+
+#[test]
 fn the_longest_host_name_still_makes_a_file_name() {
     let directory = TestDirectory::new();
     deliver(&Maildirs::new(&"/".repeat(255)), &maildir(&directory, "{user}", "root"), b"x");

@@ -1,5 +1,5 @@
 //! State that fits on one line: the running clock (`rules::running_clock`), since ages of queued mail count time that has
-//! really passed (INTERFACE section 8) and a box without a battery starts in the past; the totals of what was counted; and
+//! really passed and a box without a battery starts in the past; the totals of what was counted; and
 //! what happened in each hour of the last month.
 //!
 //! A file has two slots, which are written in turn, in place. That spares flash a new file and two changes of directories, and

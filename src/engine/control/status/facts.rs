@@ -18,16 +18,21 @@ use crate::sys::clock::utc_offset_seconds;
 use std::path::Path;
 use std::time::Duration;
 
+/// How many routes are shown; those that have failed for longest come first.
+const ROUTES_MAX: usize = 100;
+
 /// The facts at one time.
 pub(super) fn take(
     manager: &Manager,
     site: &Site,
     now: Now,
     queue: &QueueFacts,
-    (routes, tokens, asked): (&[FailingHop], &[TokenStanding], Option<&Asked>),
+    tokens: &[TokenStanding],
+    asked: Option<&Asked>,
 ) -> Facts {
     let settings = &site.settings;
     let waits = manager.index.wait_facts(now.running);
+    let routes = manager.index.failing_hops(ROUTES_MAX);
     let age = |since: Duration| now.running.saturating_sub(since);
     let is_old = |since: Duration| age(since) > settings.alarm.stuck_after;
     let oldest = queue.oldest_moving.filter(|(_, arrival)| is_old(*arrival)).map(|(id, _)| id);
@@ -42,7 +47,7 @@ pub(super) fn take(
         for_retry: waits.for_retry,
         schedule_in: schedule_in(site, now.wall),
         retry_in: waits.next_retry.map(|due| due.saturating_sub(now.running).as_secs()),
-        routes: routes.iter().filter_map(|it| route(site, it, now.running)).collect(),
+        routes: routes.iter().filter_map(|it| paused_route(site, it, now.running)).collect(),
         for_mailbox: waits.for_mailbox.map(|id| (id, why(id))),
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
@@ -75,7 +80,8 @@ fn schedule_in(site: &Site, wall: WallTime) -> Option<u64> {
     Some(next.seconds().saturating_sub(wall.seconds()))
 }
 
-fn route(site: &Site, hop: &FailingHop, now: Duration) -> Option<Route> {
+/// The route to a hop, if it pauses.
+pub(super) fn paused_route(site: &Site, hop: &FailingHop, now: Duration) -> Option<Route> {
     let pause = hop.pause.as_ref()?;
     Some(Route {
         name: hop.hop.to_string(),

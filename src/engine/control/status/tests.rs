@@ -1,6 +1,6 @@
 use super::*;
 use crate::engine::log::last_ends::LastEnd;
-use crate::engine::queue::index::Hop;
+use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::saving::MemoryFacts;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -24,9 +24,13 @@ pub(super) fn status() -> Status {
     let mut since_start = [0; COUNTS];
     since_start.iter_mut().zip(1000..).for_each(|(slot, number)| *slot = number);
     let settings = crate::config::parse("", "f").unwrap();
+    let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
+    let now = Now { wall: WallTime(1_795_416_810_000_000), running: seconds(1000) };
+    let hops = [route("far.example", Some(pause)), route("flushed.example", None)];
+    let routes = hops.iter().filter_map(|hop| facts::paused_route(&site, hop, now.running)).collect();
     Status {
-        site: Arc::new(Site::new(settings, Domain::parse("box.example").unwrap(), None)),
-        now: Now { wall: WallTime(1_795_416_810_000_000), running: seconds(1000) },
+        site: Arc::new(site),
+        now,
         uptime: 101,
         link: Uplink::Metered,
         confined: Confined { landlock: 7, seccomp: false },
@@ -50,11 +54,11 @@ pub(super) fn status() -> Status {
             answer: "invalid_grant: \"no\"\n# HELP 535 \u{1b}[2J".into(),
         }],
         alarms: vec![Reason::Stuck, Reason::Route("far.example".into())],
-        routes: vec![route("far.example", Some(pause)), route("flushed.example", None)],
         in_all: since_start.map(|number| number + 5000),
         since_start,
         ends: Ends::default(),
         facts: Facts {
+            routes,
             memory: MemoryFacts { messages: 112, octets: 113, oldest: seconds(114), failure: None },
             ..Facts::default()
         },
@@ -147,7 +151,7 @@ fn what_peers_wrote_forges_no_line() {
     assert!(
         status.prometheus(true).ends_with("\npillarbox_route_failing_seconds{route=\"far.example\"} 600\n")
     );
-    assert_eq!(label_value("a\"b\\c\nd"), "a\\\"b\\\\c?d");
+    assert_eq!(prometheus::label_value("a\"b\\c\nd"), "a\\\"b\\\\c?d");
 }
 
 #[test]
@@ -174,7 +178,7 @@ fn people_read_yes_and_no_and_only_what_is_worth_a_look() {
     status.since_start = [0; COUNTS];
     status.in_all = [0; COUNTS];
     (status.figures, status.held) = (Figures::default(), 0);
-    status.facts.memory = MemoryFacts::default();
+    status.facts = Facts::default();
     let line = format!("running for     1m 41s, version {}\n", env!("CARGO_PKG_VERSION"));
     let none = "none so far";
     let expected = format!(

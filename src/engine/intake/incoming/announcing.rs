@@ -64,7 +64,7 @@ impl Incoming<'_> {
         }
         let mut header = self.trace.as_bytes().to_vec();
         header.extend(source.start(HEADERS_MAX_OCTETS).unwrap_or_default());
-        Some(OwedNotice { envelope, items, header })
+        Some(OwedNotice { id: self.id, arrival: self.arrival, envelope, items, header })
     }
 
     pub(super) fn log_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {

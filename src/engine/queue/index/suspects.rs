@@ -1,7 +1,7 @@
 //! Messages that were being sent when their hop failed, at MAIL or later: the message may be to blame, or the hop.
 //!
-//! Such a message is handed out after the others, so that one message never holds the others back (INTERFACE section
-//! 4). The verdict on each failure:
+//! Such a message is handed out after the others, so that one message never holds the others back. The
+//! verdict on each failure:
 //!
 //! | failure | so far | to blame |
 //! | --- | --- | --- |

@@ -65,6 +65,7 @@ fn the_colour_of_a_sentence_says_how_bad_it_is() {
         (Uplink::Up, 0, 1, "critical first"),
     ] {
         let mut status = status();
+        status.facts.routes.clear();
         (status.facts.link, status.facts.for_link, status.figures.kept) = (link, waits, kept);
         assert!(status.page(true).contains(&format!("<p class=\"says {class}\">")), "{class}");
     }
