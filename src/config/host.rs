@@ -6,11 +6,10 @@
 
 use crate::mail::address::Domain;
 use crate::sys::file::{self, FileKind};
-use crate::sys::lock::{Lock, wait_while};
+use crate::sys::thread;
 use dns_lookup::AddrInfoHints;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// Debian's file with the name that mail from this host carries.
@@ -53,19 +52,12 @@ fn mailname() -> Option<String> {
 }
 
 fn canonical_name(host: String) -> Option<String> {
-    // Not a channel: the standard library's adds 5 KiB to the program.
-    let answer = Arc::new((Lock::new(None), Condvar::new()));
-    let asked = Arc::clone(&answer);
     let look_up = move || {
         let hints = AddrInfoHints { flags: libc::AI_CANONNAME, ..AddrInfoHints::default() };
         let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints));
-        let name = found.ok().and_then(|mut infos| infos.next()?.ok()?.canonname);
-        *asked.0.lock() = Some(name);
-        asked.1.notify_one();
+        found.ok().and_then(|mut infos| infos.next()?.ok()?.canonname)
     };
-    std::thread::Builder::new().name("hostname".into()).spawn(look_up).ok()?;
-    let waiting = answer.0.lock();
-    wait_while(&answer.1, waiting, CANONICAL_NAME_TIMEOUT, |name| name.is_none()).take().flatten()
+    thread::ask("hostname", CANONICAL_NAME_TIMEOUT, look_up).ok()??
 }
 
 #[cfg(test)]

@@ -247,21 +247,30 @@ pub fn string(value: &DeValue<'_>) -> Read<String> {
 
 /// One of some words.
 pub fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
-    move |value| pick(value, words.iter().map(|word| (*word, *word)))
+    move |value| {
+        let known = value.as_str().and_then(|text| words.iter().find(|word| **word == text));
+        known.copied().ok_or_else(|| not_one_of(value, &mut words.iter().copied()))
+    }
 }
 
 /// One of some words, each with its meaning.
 pub fn choice<T: Copy>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
-    move |value| pick(value, choices.iter().copied())
+    move |value| {
+        let known = value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        known
+            .map(|(_, meaning)| *meaning)
+            .ok_or_else(|| not_one_of(value, &mut choices.iter().map(|(word, _)| *word)))
+    }
 }
 
-/// The meaning of the word in `value`.
-fn pick<T>(value: &DeValue<'_>, mut choices: impl Iterator<Item = (&'static str, T)> + Clone) -> Read<T> {
-    let quoted: Vec<_> = choices.clone().map(|(word, _)| format!("\"{word}\"")).collect();
+/// The complaint about a value other than `words`.
+fn not_one_of(value: &DeValue<'_>, words: &mut dyn Iterator<Item = &'static str>) -> String {
+    let quoted: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
     let expected = format!("one of {}", quoted.join(", "));
-    let text = text(value, &expected)?;
-    let meaning = choices.find(|(word, _)| *word == text).map(|(_, meaning)| meaning);
-    meaning.ok_or_else(|| format!("{text:?} is not known here; write {expected}"))
+    match text(value, &expected) {
+        Ok(text) => format!("{text:?} is not known here; write {expected}"),
+        Err(problem) => problem,
+    }
 }
 
 /// An absolute path.

@@ -155,11 +155,9 @@ impl Relay {
     fn has_several_names(&self) -> bool {
         let of_all = self.of_all().map(|(entry, is_first)| self.own_login(entry, is_first));
         let of_senders = self.of_senders().map(|entry| self.own_login(entry, false));
-        let mut names: Vec<String> = of_all.chain(of_senders).filter_map(|login| login.username).collect();
-        names.retain(|name| !name.is_empty());
-        names.sort_unstable();
-        names.dedup();
-        names.len() > 1
+        let names = of_all.chain(of_senders).filter_map(|login| login.username);
+        let mut names = names.filter(|name| !name.is_empty());
+        names.next().is_some_and(|first| names.any(|name| name != first))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Threads: small stacks, and an error instead of a panic if one cannot be started.
 
+use super::lock::{Lock, wait_while};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -25,6 +27,27 @@ pub fn start_wide(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result
     start_boxed(name, WIDE_STACK_OCTETS, Box::new(run))
 }
 
+/// Does `work` in a thread of its own, and waits for what it gives, `patience` at most. `None` if that was too short: the
+/// thread is left alone.
+///
+/// # Errors
+/// The system has no thread or no memory left at present.
+pub fn ask<T: Send + 'static>(
+    name: &str,
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    // Not a channel: the standard library's adds 8 KiB to the program.
+    let answer = Arc::new((Lock::new(None), Condvar::new()));
+    let asked = Arc::clone(&answer);
+    start_wide(name, move || {
+        let given = work();
+        *asked.0.lock() = Some(given);
+        asked.1.notify_one();
+    })?;
+    Ok(wait_while(&answer.1, answer.0.lock(), patience, |given| given.is_none()).take())
+}
+
 /// One instance for all closures: an instance for each would add some KiB to the program.
 fn start_boxed(name: &str, stack: usize, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(run).map(drop)
@@ -35,7 +58,9 @@ pub fn together(threads: usize, work: &(dyn Fn() + Sync)) {
     thread::scope(|scope| {
         for _ in 1..threads {
             let builder = thread::Builder::new().stack_size(STACK_OCTETS);
-            if builder.spawn_scoped(scope, work).is_err() {
+            // Of the type that `start_boxed` has, so that both share an instance.
+            let run: Box<dyn FnOnce() + Send> = Box::new(work);
+            if builder.spawn_scoped(scope, run).is_err() {
                 break;
             }
         }

@@ -20,7 +20,6 @@ use crate::net::transport::{Deadline, Transport, WireError};
 use crate::sys::thread;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long all connections to a host may take.
@@ -143,14 +142,10 @@ impl Resolve for TimedResolver<'_> {
 
     /// The system has no time limit for its look-up, so another thread waits for it, and is left alone if it hangs.
     fn by_system(&self, host: &str) -> io::Result<SystemAnswer> {
-        let (sender, answer) = mpsc::channel();
         let (ask, name) = (self.resolver.system_look_up(), host.to_owned());
-        thread::start_wide("look-up", move || {
-            // The receiver has ended if it took too long.
-            let _ = sender.send(ask(&name));
-        })?;
         let left = self.time.until(self.time.connect).remaining();
+        let answer = thread::ask("look-up", left, move || ask(&name))?;
         let silence = "temporary failure in name resolution: the system's resolver does not answer in time";
-        answer.recv_timeout(left).unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, silence)))
+        answer.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, silence)))
     }
 }
