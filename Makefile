@@ -25,7 +25,8 @@ BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
-PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2
+PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2 \
+              ubiattach=mtd-utils modprobe=kmod cpio=cpio
 CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount

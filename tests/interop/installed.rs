@@ -17,7 +17,7 @@ const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
 const LINK: &str = "packaging/hooks/pillarbox";
 
 /// Every script that runs on a user's host, and its shell.
-const SCRIPTS: [(&str, &str); 19] = [
+const SCRIPTS: [(&str, &str); 20] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
     ("packaging/openrc/pillarbox", "sh"),
@@ -33,6 +33,7 @@ const SCRIPTS: [(&str, &str); 19] = [
     ("packaging/cross/family", "bash"),
     ("packaging/cross/openssl", "bash"),
     ("packaging/cross/prepare", "bash"),
+    ("tests/bench/kernel", "bash"),
     ("tests/cross/run", "bash"),
     ("tests/tools/beside", "sh"),
     ("tests/tools/check-32", "bash"),
