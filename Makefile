@@ -26,7 +26,8 @@ DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 INIT_NEEDS   = $(CHROOT_NEEDS) systemd-nspawn=systemd-container nsenter=util-linux python3=python3
 BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=libc6-dev
-PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2
+PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2 \
+              ubiattach=mtd-utils modprobe=kmod cpio=cpio
 CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 BOOT_NEEDS   = cpio=cpio openssl=openssl readelf=binutils qemu-system-x86_64=qemu-system-x86 qemu-system-arm=qemu-system-arm qemu-system-mipsel=qemu-system-mips qemu-system-riscv64=qemu-system-misc
 RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux

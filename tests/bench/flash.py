@@ -1,12 +1,9 @@
-"""What mail costs flash: write requests, octets and erase blocks that reach a device, for each piece of work, by file system.
-
-The device is a loop device with a new file system for each build. An erase block of 128 KiB counts as often as something in it
-is written between two flushes, as a simple chip without a cache of its own would have to erase it."""
+"""What mail costs flash: writes, octets and erase blocks that reach a device, for each piece of work, by file system."""
 
 import contextlib
 import os
 import pathlib
-import re
+import platform
 import shutil
 import socket
 import struct
@@ -14,119 +11,15 @@ import threading
 import time
 
 import machine
+from devices import KINDS
 from load import LOCAL, REMOTE, Sink, send_each
-from machine import TOOLS, TOP, WORK, flush, output
+from machine import TOOLS, TOP, output
 from peers import SINK_PORT
 
-SIZE = 256 * 1024 * 1024
-ERASE_BLOCK_SECTORS = 128 * 1024 // 512
-TRACE = pathlib.Path("/sys/kernel/tracing/instances/pillarbox-bench")
-REQUEST = re.compile(r"block_rq_issue: \d+,\d+ (\S+) \d+ \(.*?\) (\d+) \+ (\d+)")
-EXT4 = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
-# The file system, what makes it, and what mount is told; an overlay lies on ext4.
-KINDS = {
-    "ext4": ("ext4", EXT4),
-    "ext4, fast_commit": ("ext4", [*EXT4, "-O", "fast_commit"]),
-    "ext4 without a journal": ("ext4", [*EXT4, "-O", "^has_journal"]),
-    "overlay on ext4": ("ext4", EXT4),
-    "f2fs": ("f2fs", ["mkfs.f2fs", "-q", "-f"]),
-    "btrfs": ("btrfs", ["mkfs.btrfs", "-q", "-f"]),
-}
 TIMES = 10
 # Where mail lies first with queue.storage = "memory-first".
 MEMORY = pathlib.Path(f"/dev/shm/pillarbox-bench-queue-{os.getuid()}")
 CLONE_NEWNET = 0x40000000
-
-
-class Device:
-    """A loop device with a file system that is mounted where the store `flash` is, and the trace of its requests."""
-
-    def __init__(self, kind):
-        self.kind, self.mounts, self.loop = kind, [], None
-        self.image, self.place = WORK / "flash.image", WORK / "flash"
-
-    def __enter__(self):
-        system, make = KINDS[self.kind]
-        if not shutil.which(make[0]):
-            raise RuntimeError(f"{make[0]} is not installed")
-        with open(self.image, "wb") as file:
-            file.truncate(SIZE)
-        try:
-            output([*make, self.image])
-            self.loop = pathlib.Path(output(["losetup", "--find", "--show", self.image]).strip())
-            self.store = self.place
-            self.mount(["-t", system, "-o", "noatime", self.loop], self.place)
-            if self.kind.startswith("overlay"):
-                self.store = WORK / "flash.overlay"
-                lower = WORK / "flash.lower"
-                for directory in (lower, self.place / "upper", self.place / "work"):
-                    directory.mkdir(exist_ok=True)
-                layers = f"lowerdir={lower},upperdir={self.place}/upper,workdir={self.place}/work"
-                self.mount(["-t", "overlay", "-o", layers, "overlay"], self.store)
-            machine.STORES["flash"] = self.store
-            self.begin_trace()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        if TRACE.exists():
-            (TRACE / "events/block/block_rq_issue/enable").write_text("0")
-            TRACE.rmdir()
-        for place in reversed(self.mounts):
-            output(["umount", "-l", place])
-        if self.loop:
-            output(["losetup", "--detach", self.loop])
-        self.image.unlink(missing_ok=True)
-
-    def mount(self, words, place):
-        place.mkdir(parents=True, exist_ok=True)
-        output(["mount", *words, place])
-        self.mounts.append(place)
-
-    def begin_trace(self):
-        """Of this device alone; without it no erase blocks are counted."""
-        with contextlib.suppress(OSError):
-            TRACE.mkdir(exist_ok=True)
-            number = os.stat(self.loop).st_rdev
-            # The kernel's own form of a device number.
-            event = TRACE / "events/block/block_rq_issue"
-            (event / "filter").write_text(f"dev == {os.major(number) << 20 | os.minor(number)}")
-            (event / "enable").write_text("1")
-
-    def written(self):
-        """Requests and octets since the device was made, by the kernel's count."""
-        numbers = list(map(int, pathlib.Path(f"/sys/block/{self.loop.name}/stat").read_text().split()))
-        return numbers[4], numbers[6] * 512
-
-    def blocks(self):
-        """Erase blocks that the trace has seen since it was emptied."""
-        if not TRACE.exists():
-            return None
-        count, seen = 0, set()
-        for kinds, start, sectors in REQUEST.findall((TRACE / "trace").read_text()):
-            if kinds.startswith("F"):
-                count, seen = count + len(seen), set()
-            if "W" in kinds and int(sectors):
-                first, last = int(start), int(start) + int(sectors) - 1
-                seen.update(range(first // ERASE_BLOCK_SECTORS, last // ERASE_BLOCK_SECTORS + 1))
-        return count + len(seen)
-
-    def count(self, act, times=1):
-        """What each time costs, the file system synced after it."""
-        flush(self.store)
-        time.sleep(0.2)
-        with contextlib.suppress(OSError):
-            (TRACE / "trace").write_text("")
-        before = self.written()
-        for _ in range(times):
-            act()
-            flush(self.store)
-        after = self.written()
-        requests, octets = (new - old for new, old in zip(after, before))
-        blocks = self.blocks()
-        return [requests / times, octets / times, blocks and blocks / times]
 
 
 def settle(box):
@@ -307,11 +200,8 @@ def leave_network():
     output(["ip", "link", "set", "lo", "up"])
 
 
-@contextlib.contextmanager
-def device(kind):
-    """A device with such a file system, if this machine can make one."""
-    system = KINDS[kind][0]
-    if system not in pathlib.Path("/proc/filesystems").read_text().split():
-        raise RuntimeError(f"this kernel has no {system}")
-    with Device(kind) as made:
-        yield made
+def origin(kind):
+    """What the tables have to say of a device."""
+    device = KINDS[kind][0]
+    is_virtual = "QEMU" in machine.describe()
+    return {"device": device.NAME, "blocks": device.BLOCKS, "kernel": platform.release() if is_virtual else None}

@@ -172,8 +172,13 @@ def flash(rows):
             continue
         peers = [name for name in ORDER if name in known]
         cells = [[name, *[wear_cell(known[peer].get(key)) for peer in peers]] for key, name in WORKS.items()]
-        text += "\n" + table([f"{system}: KiB, writes, erase blocks", *peers], cells)
+        text += "\n" + table([f"{device_name(same.rows[-1])}: KiB, writes, {same.rows[-1]['blocks']}", *peers], cells)
     return text
+
+
+def device_name(row):
+    kernel = f", Linux {row['kernel']} in a virtual machine" if row["kernel"] else ""
+    return row["system"] + row["device"] + kernel
 
 
 def wear_cell(cost):
