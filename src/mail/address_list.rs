@@ -165,7 +165,11 @@ fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
 }
 
 /// Whether strict parsers read a display name as one: its quotes are closed, and no sign of an address is outside of them.
+/// One with an encoded word counts as such, since it would not be decoded in quotes.
 fn is_phrase(name: &[u8]) -> bool {
+    if name.windows(2).any(|octets| octets == b"=?") {
+        return true;
+    }
     let (mut octets, mut is_quoted, mut depth) = (name.iter(), false, 0_usize);
     while let Some(octet) = octets.next() {
         match octet {

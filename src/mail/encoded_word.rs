@@ -60,6 +60,10 @@ pub fn encode(text: &str, first_max_octets: usize, words: &mut Vec<String>) {
 pub fn decode(word: &str) -> Option<String> {
     let mut parts = word.strip_prefix("=?")?.strip_suffix(TAIL)?.split('?');
     let (charset, encoding, text) = (parts.next()?, parts.next()?, parts.next()?);
+    // A question mark in the text: programs that only replace blanks write one.
+    if parts.next().is_some() {
+        return None;
+    }
     let charset = charset.split('*').next().unwrap_or_default().to_ascii_lowercase();
     let octets = match encoding {
         "B" | "b" => base64::decode(text.as_bytes())?,
@@ -123,6 +127,7 @@ mod tests {
             ("=?utf-8?Q?=C?=", None),
             ("=?koi8-r?Q?x?=", None),
             ("=?utf-8?X?x?=", None),
+            ("=?utf-8?Q?Backup?_Pruefen?=", None),
             ("plain", None),
         ] {
             assert_eq!(decode(word).as_deref(), text, "{word}");

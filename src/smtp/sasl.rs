@@ -142,8 +142,9 @@ pub enum ExchangeStep {
     Challenge(Reply, ServerExchange),
     /// The client has sent name and password.
     Done(Credentials),
-    /// Send this reply: what the client sent is no name and password.
-    Malformed(Reply),
+    /// Send this reply: what the client sent is no name and password. Where nothing is checked, the exchange goes on, if the
+    /// client has still to send a password.
+    Malformed(Reply, Option<ServerExchange>),
     /// Send this reply; the exchange has failed.
     Failed(Reply),
 }
@@ -181,7 +182,7 @@ impl ServerExchange {
         match line {
             Line::Text(b"*") => failed(501, EnhancedStatus::SECURITY, "authentication cancelled"),
             Line::Text(text) => self.base64(text),
-            Line::Malformed => malformed(NO_CREDENTIALS),
+            Line::Malformed => self.malformed(NO_CREDENTIALS),
             Line::TooLong => failed(500, EnhancedStatus::AUTH_LINE_TOO_LONG, "line too long"),
         }
     }
@@ -189,7 +190,7 @@ impl ServerExchange {
     fn base64(self, text: &[u8]) -> ExchangeStep {
         match base64::decode(text) {
             Some(response) => self.response(Secret::new(response)),
-            None => malformed("invalid base64"),
+            None => self.malformed("invalid base64"),
         }
     }
 
@@ -201,10 +202,17 @@ impl ServerExchange {
             }
             Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
         };
-        credentials.map_or_else(|| malformed(NO_CREDENTIALS), ExchangeStep::Done)
+        credentials.map_or_else(|| Self(Wanted::PlainResponse).malformed(NO_CREDENTIALS), ExchangeStep::Done)
     }
 
-    fn challenge(self) -> ExchangeStep {
+    fn malformed(self, text: &'static str) -> ExchangeStep {
+        let name = Secret::new(Vec::new());
+        let rest = matches!(self.0, Wanted::LoginName).then_some(Self(Wanted::LoginPassword { name }));
+        ExchangeStep::Malformed(Reply::new(501, EnhancedStatus::SYNTAX_ERROR, text), rest)
+    }
+
+    /// Asks for what is wanted.
+    pub(super) fn challenge(self) -> ExchangeStep {
         let text = match self.0 {
             Wanted::PlainResponse => "",
             Wanted::LoginName => LOGIN_NAME,
@@ -230,10 +238,6 @@ pub fn unavailable() -> Reply {
 #[must_use]
 pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
-}
-
-fn malformed(text: &'static str) -> ExchangeStep {
-    ExchangeStep::Malformed(Reply::new(501, EnhancedStatus::SYNTAX_ERROR, text))
 }
 
 fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> ExchangeStep {

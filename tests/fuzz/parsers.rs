@@ -268,7 +268,7 @@ pub fn sasl(octets: &[u8]) {
                         is_read_again(&credentials);
                         break;
                     }
-                    ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => {
+                    ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply) => {
                         let mut wire = Vec::new();
                         reply.print(&mut wire);
                         assert!(reply.code >= 500 && replies(&wire).len() == 1);

@@ -37,6 +37,16 @@ pub(super) fn of_message(manager: &Manager, id: QueueId) -> Option<Diagnostic> {
     Some(waits().or_else(failure).or_else(own).unwrap_or_else(untried))
 }
 
+/// Why a mailbox of this host could not take a message.
+pub(super) fn of_mailbox(manager: &Manager, id: QueueId) -> Option<Diagnostic> {
+    let summary = manager.queue.summary(id)?.ok()?;
+    let (site, envelope) = (manager.site(), &summary.description.envelope);
+    let mut waiting = envelope.recipients.iter().zip(&summary.progress);
+    let is_local = |recipient| hop_of(&site, &envelope.reverse_path, recipient) == Hop::Local;
+    let failed = waiting.find(|(recipient, progress)| progress.is_due() && is_local(recipient));
+    failed.and_then(|(_, progress)| progress.diagnostic.clone())
+}
+
 /// A reason, and what the operator should change, if that is known.
 pub(super) fn with_advice(site: &Site, reason: &Diagnostic) -> String {
     match advice(site, reason) {

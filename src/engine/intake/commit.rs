@@ -1,5 +1,5 @@
 //! The last step of a message that comes in: it becomes durable, and its sender gets the notice of success that was asked
-//! for. The copies themselves are staged and committed in `incoming/storing.rs`.
+//! for. The copies themselves are staged and committed in `incoming/staging.rs`.
 
 use super::incoming::Incoming;
 use super::notice;

@@ -10,8 +10,8 @@
 //!
 //! Dropped lines are counted. The next line that gets through is followed by `event=log_lines_dropped count=N`.
 //!
-//! A panic of any thread is logged as `event=panic`, directly to standard error: the logger itself may be what
-//! panicked.
+//! A panic of any thread is logged as `event=panic`, directly to standard error, and to the system's log if that is the target:
+//! the logger itself may be what panicked.
 
 use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
@@ -82,6 +82,7 @@ impl Logger {
         log::set_max_level(self.level);
         // Processes that this one forks later have the same standard error.
         let mark = journal::mark(journal::ERROR);
+        let is_syslog = matches!(self.sink, Sink::Syslog(_));
         let _ = log::set_boxed_logger(Box::new(self));
         panic::set_hook(Box::new(move |info| {
             if !PRINTING.get() {
@@ -92,7 +93,12 @@ impl Logger {
                 let text =
                     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
                 // Not by eprintln!, which may panic: a panic in a panic hook ends the process.
-                raw_line(&format!("{mark}event=panic place={place} text={text:?}\n"));
+                let line = format!("event=panic place={place} text={text:?}");
+                raw_line(&format!("{mark}{line}\n"));
+                if is_syslog {
+                    // By a socket of its own, whose lock no thread holds.
+                    send_to_syslog(&mut None, Level::Error, &printable(line));
+                }
             }
         }));
     }

@@ -221,10 +221,16 @@ fn cure(site: &Site) -> String {
 fn commands(site: &Site, places: &Places, found: &mut CheckReport) {
     let (alarm, password) = (&site.settings.alarm.command, &site.settings.relay.password_command);
     for (table, key, command) in [("alarm", "command", alarm), ("relay", "password_command", password)] {
-        let program = command.split_ascii_whitespace().next().filter(|word| word.starts_with('/'));
+        // The shell may read more than a path.
+        let is_path = |word: &&str| {
+            word.starts_with('/') && !word.contains([';', '|', '&', '<', '>', '$', '`', '\'', '"', '\\', '('])
+        };
+        let program = command.split_ascii_whitespace().next().filter(is_path);
         let Some(program) = program else { continue };
         if !std::fs::metadata(program).is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0) {
-            let text = format!("there is no program {program:?}; write its path, and let it be executable");
+            let text = format!(
+                "{program:?} is no program that can be run; write its path, and let it be executable"
+            );
             found.warn(places.of(table, key), text);
         }
     }

@@ -42,8 +42,8 @@ pub(super) const ROWS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "not yet activated|not activated|activate your|credits exceeded|free accounts are for test|are for test purposes only|\
-         upgrade your plan|insufficient credit|credit balance|not enough credit|no credits|out of credit|trial&expired|trial&ended|\
-         account&not yet verified|account&not verified|account&unverified",
+         upgrade your plan|insufficient credit|credit balance|not enough credit|no credits|out of credit|free trial has|your trial has|\
+         account not yet verified|your account&not verified",
         "The provider has not enabled this account for such mail: check its plan and state in the provider's console.",
     ),
     row(
@@ -148,8 +148,7 @@ pub(super) const ROWS: &[Hint] = &[
          relay&limit exceeded|outgoing&limit|outgoing&quota|outbound&limit|outbound&quota|limit&per day|limit&per hour|\
          limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
          limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
-         account&exceeded&messages|messages exceeded|exceeded the max|too many&this hour|\
-         too many&today|too many&per hour|too many&per day|defers and failures per hour|tenant has exceeded|exceeded your messaging limits|\
+         account&exceeded&messages|messages exceeded|exceeded the max|too many recipients this hour|defers and failures per hour|tenant has exceeded|exceeded your messaging limits|\
          throttling failure&quota exceeded|=failure sending mail. try again later|\
          is not allowed to send: recipient limit exceeded",
         "The account has sent as much as it may: wait a day, or send fewer messages (digest, schedule).",

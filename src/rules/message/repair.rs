@@ -9,7 +9,7 @@
 //! | a second of another field that may occur once | | removed: the first one counts |
 //! | an empty field, a Message-ID without `<…>` | | removed; an empty Subject is added at the end, if there is no other |
 //! | To and Cc with `;` instead of commas, or without any | | written as they were read |
-//! | a From, Sender or Reply-To with a comma in its name | | the name gets quotes |
+//! | a From or Sender with a comma in its name | | the name gets quotes |
 //! | a bare address | | gets the domain of this host |
 //! | blanks before a colon | | removed |
 //!
@@ -355,7 +355,9 @@ impl Repair {
     fn judge(&mut self, field: Vec<u8>, out: &mut Vec<u8>) {
         let value = split_field(&field).map_or(&[][..], |(_, value)| value);
         let (name, treatment) = FIELDS.get(self.row).map_or(("", Treatment::Note), |row| *row);
-        if treatment != Treatment::Resent && is_void(name, value) {
+        // A resent message keeps the name that it has: no other is added to it.
+        let is_kept = treatment == Treatment::Resent || name == "Message-ID" && self.is_resent();
+        if !is_kept && is_void(name, value) {
             self.has_empty_subject |= self.row == row_of(b"Subject");
             return;
         }
@@ -363,7 +365,8 @@ impl Repair {
         let field = match treatment {
             Treatment::Once => field,
             Treatment::List => self.qualified(&tidied(&field).unwrap_or(field)),
-            Treatment::Author => self.qualified(&named(&field).unwrap_or(field)),
+            // Replies may go to several.
+            Treatment::Author if name != "Reply-To" => self.qualified(&named(&field).unwrap_or(field)),
             _ => self.qualified(&field),
         };
         let value = split_field(&field).map_or(&[][..], |(_, value)| value);
@@ -429,13 +432,14 @@ impl Repair {
         self.state = RepairState::Body;
     }
 
+    fn is_resent(&self) -> bool {
+        FIELDS.iter().enumerate().any(|(row, field)| field.0.starts_with("Resent-") && self.has_seen(row))
+    }
+
     /// The fields that the header section lacks.
     fn missing(&mut self) -> String {
         let lacks = |name: &str| !self.has_seen(row_of(name.as_bytes()));
-        let is_resent = FIELDS
-            .iter()
-            .enumerate()
-            .any(|(row, field)| field.0.starts_with("Resent-") && self.has_seen(row));
+        let is_resent = self.is_resent();
         let mut fields = String::new();
         if self.facts.is_on && !is_resent {
             self.add_missing(&lacks, &mut fields);

@@ -24,7 +24,7 @@ fn play(argument: &str, lines: &[&str]) -> Vec<String> {
                 said.push(format!("{} / {password}", c.name));
                 break;
             }
-            ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => {
+            ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply) => {
                 said.push(reply.to_string());
                 break;
             }
@@ -96,7 +96,8 @@ fn what_is_no_line_ends_the_exchange() {
             let ExchangeStep::Challenge(_, exchange) = ServerExchange::begin(mechanism, None) else {
                 panic!()
             };
-            let (ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply)) = exchange.line(&line) else {
+            let (ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply)) = exchange.line(&line)
+            else {
                 panic!()
             };
             assert_eq!(reply.to_string(), expected);
@@ -162,7 +163,7 @@ proptest! {
                     prop_assert!(!c.password.octets().contains(&0));
                     return Ok(());
                 }
-                ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => {
+                ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply) => {
                     prop_assert!(reply.code == 501);
                     return Ok(());
                 }

@@ -71,8 +71,11 @@ impl<R> ServerSession<R> {
                 self.state = SessionState::LoggingIn(mechanism, exchange);
                 Action::Reply(reply)
             }
-            // Devices send an empty password, or names in Latin-1.
-            ExchangeStep::Done(_) | ExchangeStep::Malformed(_)
+            // Devices send an empty password, names in Latin-1, or no base64.
+            ExchangeStep::Malformed(_, Some(rest)) if self.access.logins == LoginPolicy::Unchecked => {
+                self.step(mechanism, rest.challenge())
+            }
+            ExchangeStep::Done(_) | ExchangeStep::Malformed(..)
                 if self.access.logins == LoginPolicy::Unchecked =>
             {
                 self.logged_in(String::new())
@@ -81,7 +84,7 @@ impl<R> ServerSession<R> {
                 self.state = SessionState::AskingLogin(credentials.name.clone());
                 Action::AskLogin(credentials, mechanism)
             }
-            ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => self.reply(reply),
+            ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply) => self.reply(reply),
         }
     }
 

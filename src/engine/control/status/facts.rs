@@ -48,7 +48,9 @@ pub(super) fn take(
         schedule_in: schedule_in(site, now.wall),
         retry_in: waits.next_retry.map(|due| due.saturating_sub(now.running).as_secs()),
         routes: routes.iter().filter_map(|it| paused_route(site, it, now.running)).collect(),
-        for_mailbox: waits.for_mailbox.map(|id| (id, why(id))),
+        for_mailbox: waits
+            .for_mailbox
+            .map(|id| (id, cause::of_mailbox(manager, id).map(|why| cause::with_advice(site, &why)))),
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
         certificates: certificates(site, now.wall),

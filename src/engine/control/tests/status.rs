@@ -143,7 +143,7 @@ fn a_client_certificate_that_no_message_has_used_is_told_before_it_ends() {
 fn mail_that_its_mailbox_does_not_take_is_told_with_the_reason() {
     let (world, _) = world("");
     world.block("bob");
-    world.accept("x@y.example", &["alice@box.example", "bob@box.example"]);
+    world.accept("x@y.example", &["alice@box.example", "bob@box.example", FAR]);
     world.pass();
     let said = sentence(&world);
     assert!(said.starts_with("Mail for a mailbox of this host has to wait: "), "{said}");

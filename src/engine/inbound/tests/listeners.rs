@@ -131,6 +131,9 @@ fn any_login_is_any() {
         let output = world.session_by(listener, "127.0.0.1", &format!("HELO c\r\n{lines}\r\nQUIT\r\n"));
         assert!(output.contains("\r\n235 2.7.0 ") && output.contains("\r\n221 "), "{lines:?}: {output}");
     }
+    let output = world.session_by(listener, "127.0.0.1", "HELO c\r\nAUTH LOGIN\r\ncam@nas\r\npw\r\nQUIT\r\n");
+    let codes: Vec<&str> = output.lines().filter_map(|line| line.get(..3)).collect();
+    assert_eq!(codes, ["220", "250", "334", "334", "235", "221"], "{output}");
     let output = world.session_by(listener, "127.0.0.1", "HELO c\r\nAUTH LOGIN\r\n*\r\nQUIT\r\n");
     assert!(output.contains("\r\n501 5.7.0 "), "{output}");
 }

@@ -173,8 +173,8 @@ fn what_would_lose_the_first_alert_is_told() {
             "",
             "alarm.command = \"D/blink red\"\nrelay.password_command = \"D/aliases\"\n",
             &[
-                ("warning: D/f:7:17: there is no program \"D/blink\"; write", "executable"),
-                ("warning: D/f:8:26: there is no program \"D/aliases\"; write", "executable"),
+                ("warning: D/f:7:17: \"D/blink\" is no program that can be run; write", "executable"),
+                ("warning: D/f:8:26: \"D/aliases\" is no program that can be run; write", "executable"),
             ],
         ),
         (

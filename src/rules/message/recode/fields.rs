@@ -283,20 +283,23 @@ impl Printer<'_> {
     /// A run of words becomes one text: blanks between encoded words are not displayed (RFC 2047 §6.2).
     fn put_encoded(&mut self, before: Option<&Token>, run: &[Token], after: Option<&Token>) {
         let mut text = String::new();
+        let was_word = |token: Option<&Token>| token.is_some_and(Token::is_encoded_word);
         let mut lead = run.first().map(|token| token.blank.clone()).unwrap_or_default();
-        if before.is_some_and(Token::is_encoded_word) && !lead.is_empty() {
+        if was_word(before) && !was_word(run.first()) && !lead.is_empty() {
             text.push_str(&text_of(&lead));
             lead = b" ".to_vec();
         } else if lead.is_empty() && before.is_some_and(|before| before.text != b"(") {
             lead = b" ".to_vec();
         }
-        for (i, token) in run.iter().enumerate() {
-            if i > 0 {
+        let mut last = None;
+        for token in run {
+            if last.is_some() && !(was_word(last) && token.is_encoded_word()) {
                 text.push_str(&text_of(&token.blank));
             }
+            last = Some(token);
             text.push_str(token.encoded.as_deref().unwrap_or_default());
         }
-        if let Some(after) = after.filter(|after| after.is_encoded_word()) {
+        if let Some(after) = after.filter(|after| after.is_encoded_word() && !was_word(last)) {
             text.push_str(&text_of(&after.blank));
         }
         let room = ENCODED_COLUMNS.saturating_sub(self.column + lead.len());

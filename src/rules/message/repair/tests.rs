@@ -223,12 +223,19 @@ fn bare_addresses_get_the_domain_of_this_host() {
 fn a_name_with_a_comma_is_one_author() {
     for (field, expected) in [
         ("From: Doe, Joe <joe@x>\n", "From: \"Doe, Joe\" <joe@x>\n"),
-        ("Reply-To:van der Doe,\n Joe <joe@x>\n", "Reply-To: \"van der Doe, Joe\" <joe@x>\n"),
+        ("Sender:van der Doe,\n Joe <joe@x>\n", "Sender: \"van der Doe, Joe\" <joe@x>\n"),
         ("From: Müller, Hans <h@x>\n", "From: =?utf-8?Q?M=C3=BCller=2C_Hans?= <h@x>\n"),
         // Two authors, a list, and what is right.
         ("From: a@b, Joe <joe@x>\n", "From: a@b, Joe <joe@x>\n"),
         ("From: \"a\", Joe <joe@x>\n", "From: \"a\"@box.example, Joe <joe@x>\n"),
         ("From: \"Doe, Joe\" <joe@x>\n", "From: \"Doe, Joe\" <joe@x>\n"),
+        // The last address is not the one in brackets.
+        ("From: Doe, Joe <joe@x>, root@y\n", "From: Doe@box.example, Joe <joe@x>, root@y\n"),
+        ("From: root, <joe@x>\n", "From: root@box.example, <joe@x>\n"),
+        ("Reply-To: root, Joe <joe@x>\n", "Reply-To: root@box.example, Joe <joe@x>\n"),
+        // Readers decode no encoded word in quotes.
+        ("From: =?utf-8?Q?Doe,_J=C3=B6e?= <j@x>\n", "From: =?utf-8?Q?Doe,_J=C3=B6e?= <j@x>\n"),
+        ("To: =?utf-8?Q?[NAS]_L=C3=A4uft?= <a@x>\n", "To: =?utf-8?Q?[NAS]_L=C3=A4uft?= <a@x>\n"),
         ("To: root, Joe <joe@x>\n", "To: root@box.example, Joe <joe@x>\n"),
     ] {
         assert!(repaired(field).starts_with(expected), "{field:?}: {}", repaired(field));

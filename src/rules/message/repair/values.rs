@@ -45,14 +45,16 @@ pub(super) fn is_void(name: &str, value: &[u8]) -> bool {
 }
 
 /// An author whose name has a comma without quotes, as in `Doe, Joe <joe@x>`: the name in quotes. Bare names of this host
-/// are no second authors. `None`: the value is something else.
+/// are no second authors. `None`: the value is something else, or has an encoded word, which readers do not decode in quotes.
 pub(super) fn named(field: &[u8]) -> Option<Vec<u8>> {
     let (_, value) = split_field(field)?;
     let list = address_list::read(value);
     let (author, others) = list.addresses.split_last()?;
     let name = value.get(..memrchr(b'<', value)?)?;
     let is_address = |octet: &u8| b"@:;<\"".contains(octet);
-    if others.is_empty() || author.domain.is_none() || name.iter().any(is_address) {
+    let is_last = author.local_part.start > name.len() && value.trim_ascii_end().ends_with(b">");
+    let is_named = !author.name.is_empty() && !name.windows(2).any(|octets| octets == b"=?");
+    if others.is_empty() || author.domain.is_none() || !is_last || !is_named || name.iter().any(is_address) {
         return None;
     }
     let address = author.read(value)?;

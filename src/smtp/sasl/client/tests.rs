@@ -385,7 +385,7 @@ proptest! {
                         server.line(&Line::Text(line.octets()))
                     }
                     ExchangeStep::Done(credentials) => break credentials,
-                    ExchangeStep::Malformed(reply) | ExchangeStep::Failed(reply) => panic!("{reply}"),
+                    ExchangeStep::Malformed(reply, _) | ExchangeStep::Failed(reply) => panic!("{reply}"),
                 };
             };
             prop_assert_eq!((&credentials.name, credentials.password.octets()), (&name, password.as_bytes()));

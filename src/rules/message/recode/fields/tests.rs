@@ -184,6 +184,17 @@ fn a_long_encoded_word_keeps_its_meaning() {
     let sent = ascii(&format!("Subject: [nas] =?UTF-8?B?{encoded}?=\n"));
     assert!(sent.lines().all(|line| line.len() <= LINE_COLUMNS), "{sent}");
     assert_eq!(seen(sent.as_bytes()).0.unwrap(), format!("[nas] {}", text.trim_end()));
+    // The blank between encoded words is not displayed.
+    let word = format!("=?UTF-8?B?{}?=", base64::encode("a".repeat(800).as_bytes()));
+    for (words, displayed) in [
+        (format!("{word} =?utf-8?Q?KURZ?="), "a".repeat(800) + "KURZ"),
+        (format!("=?utf-8?Q?KURZ?= {word} {word}"), "KURZ".to_owned() + &"a".repeat(1600)),
+        // No word: a question mark too many.
+        ("=?utf-8?Q?Backup_läuft?_Prüfen?=".to_owned(), "=?utf-8?Q?Backup_läuft?_Prüfen?=".to_owned()),
+    ] {
+        let sent = ascii(&format!("Subject: {words}\n"));
+        assert_eq!(seen(sent.as_bytes()).0.unwrap(), displayed, "{sent}");
+    }
 }
 
 /// A name and an address.
