@@ -29,7 +29,7 @@ BENCH_NEEDS  = smtp-source=postfix python3=python3 cc=gcc /usr/include/stdlib.h=
 PEER_NEEDS   = debootstrap=debootstrap strace=strace valgrind=valgrind unshare=util-linux mkfs.ext4=e2fsprogs mkfs.f2fs=f2fs-tools mkfs.btrfs=btrfs-progs losetup=mount ip=iproute2 \
               ubiattach=mtd-utils modprobe=kmod cpio=cpio
 CROSS_NEEDS  = debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-BOOT_NEEDS   = cpio=cpio openssl=openssl readelf=binutils qemu-system-x86_64=qemu-system-x86 qemu-system-arm=qemu-system-arm qemu-system-mipsel=qemu-system-mips qemu-system-riscv64=qemu-system-misc
+BOOT_NEEDS   = cpio=cpio openssl=openssl readelf=binutils qemu-system-x86_64=qemu-system-x86 qemu-system-arm=qemu-system-arm qemu-system-mipsel=qemu-system-mips qemu-system-riscv64=qemu-system-misc /usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin=opensbi
 RUN_NEEDS    = python3=python3 openssl=openssl faketime=faketime setpriv=util-linux
 FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
 TEST_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
