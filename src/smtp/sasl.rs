@@ -202,13 +202,13 @@ impl ServerExchange {
             }
             Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
         };
-        credentials.map_or_else(|| Self(Wanted::PlainResponse).malformed(NO_CREDENTIALS), ExchangeStep::Done)
+        credentials.map_or_else(|| malformed(NO_CREDENTIALS, None), ExchangeStep::Done)
     }
 
+    /// The line that was wanted can't be read.
     fn malformed(self, text: &'static str) -> ExchangeStep {
         let name = Secret::new(Vec::new());
-        let rest = matches!(self.0, Wanted::LoginName).then_some(Self(Wanted::LoginPassword { name }));
-        ExchangeStep::Malformed(Reply::new(501, EnhancedStatus::SYNTAX_ERROR, text), rest)
+        malformed(text, matches!(self.0, Wanted::LoginName).then_some(Self(Wanted::LoginPassword { name })))
     }
 
     /// Asks for what is wanted.
@@ -238,6 +238,10 @@ pub fn unavailable() -> Reply {
 #[must_use]
 pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
+}
+
+fn malformed(text: &'static str, rest: Option<ServerExchange>) -> ExchangeStep {
+    ExchangeStep::Malformed(Reply::new(501, EnhancedStatus::SYNTAX_ERROR, text), rest)
 }
 
 fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> ExchangeStep {

@@ -41,10 +41,10 @@ pub(super) fn of_message(manager: &Manager, id: QueueId) -> Option<Diagnostic> {
 pub(super) fn of_mailbox(manager: &Manager, id: QueueId) -> Option<Diagnostic> {
     let summary = manager.queue.summary(id)?.ok()?;
     let (site, envelope) = (manager.site(), &summary.description.envelope);
-    let mut waiting = envelope.recipients.iter().zip(&summary.progress);
+    let recipients = envelope.recipients.iter().zip(&summary.progress);
     let is_local = |recipient| hop_of(&site, &envelope.reverse_path, recipient) == Hop::Local;
-    let failed = waiting.find(|(recipient, progress)| progress.is_due() && is_local(recipient));
-    failed.and_then(|(_, progress)| progress.diagnostic.clone())
+    let mut waiting = recipients.filter(|(recipient, progress)| progress.is_due() && is_local(recipient));
+    waiting.find_map(|(_, progress)| progress.diagnostic.clone())
 }
 
 /// A reason, and what the operator should change, if that is known.
